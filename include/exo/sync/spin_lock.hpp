@@ -1,0 +1,104 @@
+// A spinning lock whose type says its rank and what it does to interrupts.
+//
+// lock() returns a guard; holding one, a thread keeps its CPU: the lock disables interrupts through its InterruptControl
+// until the guard ends, so it may also be taken in handlers and is never held by a thread that is not running. Fair by
+// ticket: waiters get the lock in the order of arrival. Holders do not sleep.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+#include <exo/base/check.hpp>
+#include <exo/hal/interrupt_control.hpp>
+#include <exo/sync/lock_rank.hpp>
+
+namespace exo::sync {
+
+inline void spin_pause() noexcept
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+// What every lock does about statistics and rank checks: nothing.
+struct unobserved {
+    void acquired(lock_rank) noexcept {}
+    void contended(lock_rank) noexcept {}
+    void released(lock_rank) noexcept {}
+};
+
+template <lock_rank Rank, hal::InterruptControl Interrupts, class Observer = unobserved>
+class spin_lock {
+public:
+    static constexpr lock_rank rank = Rank;
+
+    class [[nodiscard]] guard {
+    public:
+        guard(guard&& other) noexcept
+            : lock_{std::exchange(other.lock_, nullptr)}, interrupts_{other.interrupts_}, saved_{other.saved_}
+        {
+        }
+        guard& operator=(guard&&) = delete;
+        ~guard() { unlock(); }
+
+        void unlock() noexcept
+        {
+            if (auto* lock = std::exchange(lock_, nullptr)) {
+                lock->release();
+                interrupts_->restore(saved_);
+            }
+        }
+
+    private:
+        friend class spin_lock;
+        guard(spin_lock& lock, Interrupts& interrupts, typename Interrupts::state saved)
+            : lock_{&lock}, interrupts_{&interrupts}, saved_{saved}
+        {
+        }
+
+        spin_lock* lock_;
+        Interrupts* interrupts_;
+        typename Interrupts::state saved_;
+    };
+
+    spin_lock() = default;
+    explicit spin_lock(Observer observer) : observer_{observer} {}
+    spin_lock(const spin_lock&) = delete;
+    spin_lock& operator=(const spin_lock&) = delete;
+    ~spin_lock() { EXO_CHECK(!held()); }
+
+    guard lock(Interrupts& interrupts) noexcept
+    {
+        const auto saved = interrupts.save_and_disable();
+        const auto ticket = next_.fetch_add(1, std::memory_order_relaxed);
+        if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]] {
+            observer_.contended(Rank);
+            while (serving_.load(std::memory_order_acquire) != ticket)
+                spin_pause();
+        }
+        observer_.acquired(Rank);
+        return guard{*this, interrupts, saved};
+    }
+
+    // A snapshot, for checks.
+    [[nodiscard]] bool held() const noexcept
+    {
+        return next_.load(std::memory_order_relaxed) != serving_.load(std::memory_order_relaxed);
+    }
+
+private:
+    void release() noexcept
+    {
+        observer_.released(Rank);
+        serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    }
+
+    std::atomic<std::uint32_t> next_{};
+    std::atomic<std::uint32_t> serving_{};
+    [[no_unique_address]] Observer observer_{};
+};
+
+} // namespace exo::sync
