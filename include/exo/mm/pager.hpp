@@ -1,0 +1,37 @@
+// What backs a region of an address space with contents: a file's page cache, shared anonymous memory, a device.
+//
+// A region holds a reference to its pager for as long as it lives, so an unlinked file stays reachable through its
+// mappings. The fault handler asks for pages one at a time, with no spin lock held: a pager may sleep and do I/O.
+
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include <exo/base/address.hpp>
+#include <exo/base/ref.hpp>
+#include <exo/base/result.hpp>
+#include <exo/mm/fault.hpp>
+
+namespace exo::mm {
+
+// Which object a pager stands for, as /proc/PID/maps shows it. Zero: none.
+struct pager_identity {
+    std::uint64_t device{};
+    std::uint64_t inode{};
+};
+
+class pager : public ref_counted {
+public:
+    // The frame that holds bytes [page_index * page_size, +page_size) of the object, with one reference (as
+    // page_supply counts them) taken for the caller. What lies beyond the object's last byte in its last page is zero.
+    // `for_write` says that the page will be mapped shared and writable: the pager counts it as dirty from here on.
+    // Errors: beyond_end for a page wholly behind the object's end, out_of_memory, io_error, or the pager's own.
+    [[nodiscard]] virtual result<frame_number> get_page(std::uint64_t page_index, bool for_write) = 0;
+
+    [[nodiscard]] virtual pager_identity identity() const noexcept { return {}; }
+    // A path or a label such as "[vdso]"; valid as long as the pager is.
+    [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
+};
+
+} // namespace exo::mm
