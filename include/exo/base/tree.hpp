@@ -1,0 +1,321 @@
+// Intrusive balanced tree: elements in the order of a key that a projection reads from them. The links live in the
+// elements, so nothing allocates and nothing fails.
+//
+// `Key` is a data member, a member function, or a function object of T; keys compare with <. Elements with equal keys
+// stand in the order of insertion. A key does not change while its element is in a tree. An AVL tree (Adelson-Velsky and
+// Landis 1962): insert, erase and searches take time logarithmic in the size, first() constant time.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <type_traits>
+
+#include <exo/base/check.hpp>
+
+namespace exo {
+
+class tree_hook {
+public:
+    tree_hook() = default;
+    tree_hook(const tree_hook&) = delete;
+    tree_hook& operator=(const tree_hook&) = delete;
+    ~tree_hook() { EXO_CHECK(!linked()); }
+
+    [[nodiscard]] bool linked() const { return height_ != 0; }
+
+private:
+    friend class tree_links;
+
+    tree_hook* parent_{};
+    tree_hook* left_{};
+    tree_hook* right_{};
+    std::uint8_t height_{}; // of the subtree whose root this is; 0 outside a tree
+};
+
+// The shape of a tree, whatever its elements are.
+class tree_links {
+public:
+    tree_links() = default;
+    tree_links(const tree_links&) = delete;
+    tree_links& operator=(const tree_links&) = delete;
+    ~tree_links() { EXO_CHECK(root_ == nullptr); }
+
+protected:
+    static tree_hook* left(const tree_hook* at) { return at->left_; }
+    static tree_hook* right(const tree_hook* at) { return at->right_; }
+
+    static tree_hook* leftmost(tree_hook* at)
+    {
+        while (at && at->left_)
+            at = at->left_;
+        return at;
+    }
+    static tree_hook* rightmost(tree_hook* at)
+    {
+        while (at && at->right_)
+            at = at->right_;
+        return at;
+    }
+    static tree_hook* successor(tree_hook* at)
+    {
+        if (at->right_)
+            return leftmost(at->right_);
+        while (at->parent_ && at == at->parent_->right_)
+            at = at->parent_;
+        return at->parent_;
+    }
+    static tree_hook* predecessor(tree_hook* at)
+    {
+        if (at->left_)
+            return rightmost(at->left_);
+        while (at->parent_ && at == at->parent_->left_)
+            at = at->parent_;
+        return at->parent_;
+    }
+
+    // `hook` becomes the left or right child of `parent`, which has none there; the root when `parent` is null.
+    void link(tree_hook& hook, tree_hook* parent, bool to_left)
+    {
+        EXO_CHECK(!hook.linked());
+        hook.parent_ = parent;
+        hook.height_ = 1;
+        if (!parent)
+            root_ = &hook;
+        else
+            (to_left ? parent->left_ : parent->right_) = &hook;
+        if (!first_ || (to_left && parent == first_))
+            first_ = &hook;
+        rebalance(parent);
+    }
+
+    void unlink(tree_hook& hook)
+    {
+        EXO_CHECK(hook.linked());
+        if (first_ == &hook)
+            first_ = successor(&hook);
+
+        tree_hook* lowest_changed = hook.parent_;
+        if (hook.left_ && hook.right_) {
+            tree_hook* heir = leftmost(hook.right_);
+            lowest_changed = heir->parent_ == &hook ? heir : heir->parent_;
+            replace(*heir, heir->right_);
+            heir->height_ = hook.height_;
+            adopt_left(*heir, hook.left_);
+            adopt_right(*heir, hook.right_);
+            replace(hook, heir);
+        } else {
+            replace(hook, hook.left_ ? hook.left_ : hook.right_);
+        }
+        hook.parent_ = hook.left_ = hook.right_ = nullptr;
+        hook.height_ = 0;
+        rebalance(lowest_changed);
+    }
+
+    tree_hook* root_{};
+    tree_hook* first_{};
+
+private:
+    static int height(const tree_hook* at) { return at ? at->height_ : 0; }
+    static void measure(tree_hook& at)
+    {
+        const int l = height(at.left_);
+        const int r = height(at.right_);
+        at.height_ = static_cast<std::uint8_t>((l > r ? l : r) + 1);
+    }
+
+    static void adopt_left(tree_hook& parent, tree_hook* child)
+    {
+        parent.left_ = child;
+        if (child)
+            child->parent_ = &parent;
+    }
+    static void adopt_right(tree_hook& parent, tree_hook* child)
+    {
+        parent.right_ = child;
+        if (child)
+            child->parent_ = &parent;
+    }
+    // `other` (may be null) takes the place of `at` below its parent.
+    void replace(tree_hook& at, tree_hook* other)
+    {
+        if (!at.parent_)
+            root_ = other;
+        else
+            (at.parent_->left_ == &at ? at.parent_->left_ : at.parent_->right_) = other;
+        if (other)
+            other->parent_ = at.parent_;
+    }
+
+    // The left child takes the place of `at`, which becomes its right child.
+    tree_hook* rotate_right(tree_hook& at)
+    {
+        tree_hook& up = *at.left_;
+        replace(at, &up);
+        adopt_left(at, up.right_);
+        adopt_right(up, &at);
+        measure(at);
+        measure(up);
+        return &up;
+    }
+    tree_hook* rotate_left(tree_hook& at)
+    {
+        tree_hook& up = *at.right_;
+        replace(at, &up);
+        adopt_right(at, up.left_);
+        adopt_left(up, &at);
+        measure(at);
+        measure(up);
+        return &up;
+    }
+
+    // Restores heights and balance from `at` upward, as far as they change.
+    void rebalance(tree_hook* at)
+    {
+        for (; at; at = at->parent_) {
+            const auto before = at->height_;
+            const int lean = height(at->left_) - height(at->right_);
+            if (lean > 1) {
+                if (height(at->left_->left_) < height(at->left_->right_))
+                    rotate_left(*at->left_);
+                at = rotate_right(*at);
+            } else if (lean < -1) {
+                if (height(at->right_->right_) < height(at->right_->left_))
+                    rotate_right(*at->right_);
+                at = rotate_left(*at);
+            } else {
+                measure(*at);
+            }
+            if (at->height_ == before)
+                return;
+        }
+    }
+};
+
+template <class T, tree_hook T::*Hook, auto Key>
+class tree : private tree_links {
+public:
+    class iterator {
+    public:
+        using value_type = T;
+        using difference_type = std::ptrdiff_t;
+        using reference = T&;
+        using pointer = T*;
+        using iterator_category = std::forward_iterator_tag;
+
+        iterator() = default;
+        T& operator*() const { return *at_; }
+        T* operator->() const { return at_; }
+        iterator& operator++()
+        {
+            at_ = next(*at_);
+            return *this;
+        }
+        iterator operator++(int)
+        {
+            iterator old = *this;
+            ++*this;
+            return old;
+        }
+        friend bool operator==(iterator, iterator) = default;
+
+    private:
+        friend class tree;
+        explicit iterator(T* at) : at_{at} {}
+        T* at_{};
+    };
+
+    // The tree does not own its elements: a const tree still hands them out as they are.
+    [[nodiscard]] bool empty() const { return root_ == nullptr; }
+    [[nodiscard]] T* first() const { return owner(first_); }
+    [[nodiscard]] T* last() const { return owner(rightmost(root_)); }
+    // The neighbour of an element that is in a tree, or null at the end.
+    [[nodiscard]] static T* next(T& element) { return owner(successor(&(element.*Hook))); }
+    [[nodiscard]] static T* previous(T& element) { return owner(predecessor(&(element.*Hook))); }
+
+    // `element` is in no tree by this hook.
+    void insert(T& element)
+    {
+        decltype(auto) added = key(element);
+        tree_hook* parent = nullptr;
+        bool to_left = false;
+        for (tree_hook* at = root_; at; at = to_left ? left(at) : right(at)) {
+            parent = at;
+            to_left = added < key(*owner(at));
+        }
+        link(element.*Hook, parent, to_left);
+    }
+    // `element` is in this tree.
+    void erase(T& element) { unlink(element.*Hook); }
+    [[nodiscard]] T* pop_first()
+    {
+        T* element = first();
+        if (element)
+            erase(*element);
+        return element;
+    }
+
+    // The first element whose key is not less than `k`, or null.
+    template <class K>
+    [[nodiscard]] T* lower_bound(const K& k) const
+    {
+        return bound([&](const T& element) { return !(key(element) < k); });
+    }
+    // The first element whose key is greater than `k`, or null.
+    template <class K>
+    [[nodiscard]] T* upper_bound(const K& k) const
+    {
+        return bound([&](const T& element) { return k < key(element); });
+    }
+    // The first element whose key equals `k`, or null.
+    template <class K>
+    [[nodiscard]] T* find(const K& k) const
+    {
+        T* element = lower_bound(k);
+        return element && !(k < key(*element)) ? element : nullptr;
+    }
+
+    // Erasing the element that an iterator stands on invalidates that iterator only.
+    [[nodiscard]] iterator begin() const { return iterator{first()}; }
+    [[nodiscard]] iterator end() const { return iterator{}; }
+
+private:
+    static decltype(auto) key(const T& element)
+    {
+        if constexpr (std::is_member_function_pointer_v<decltype(Key)>)
+            return (element.*Key)();
+        else if constexpr (std::is_member_object_pointer_v<decltype(Key)>)
+            return (element.*Key);
+        else
+            return Key(element);
+    }
+
+    // The first element for which `reached` holds; it holds for every element after one for which it does.
+    template <class Reached>
+    T* bound(Reached reached) const
+    {
+        tree_hook* found = nullptr;
+        for (tree_hook* at = root_; at;) {
+            if (reached(*owner(at))) {
+                found = at;
+                at = left(at);
+            } else {
+                at = right(at);
+            }
+        }
+        return owner(found);
+    }
+
+    static T* owner(tree_hook* hook)
+    {
+        if (!hook)
+            return nullptr;
+        // The offset of the hook in T, folded to a constant; any address aligned for T does to measure it from.
+        constexpr std::uintptr_t anywhere = alignof(T);
+        const auto offset = reinterpret_cast<std::uintptr_t>(&(reinterpret_cast<T*>(anywhere)->*Hook)) - anywhere;
+        return reinterpret_cast<T*>(reinterpret_cast<char*>(hook) - offset);
+    }
+};
+
+} // namespace exo

@@ -1,0 +1,155 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include <exo/base/tree.hpp>
+
+using namespace exo;
+
+namespace {
+
+struct item {
+    int number{};
+    int serial{};
+    tree_hook hook;
+
+    int negated() const { return -number; }
+};
+
+constexpr auto by_pair = [](const item& i) { return std::pair{i.number, i.serial}; };
+using by_number = tree<item, &item::hook, &item::number>;
+using descending = tree<item, &item::hook, &item::negated>;
+using by_both = tree<item, &item::hook, by_pair>;
+
+template <class Tree>
+std::vector<std::pair<int, int>> contents(const Tree& t)
+{
+    std::vector<std::pair<int, int>> found;
+    for (const item& i : t)
+        found.emplace_back(i.number, i.serial);
+    return found;
+}
+
+} // namespace
+
+TEST_CASE("an empty tree has no elements and no bounds")
+{
+    by_number t;
+    CHECK(t.empty());
+    CHECK(t.first() == nullptr);
+    CHECK(t.last() == nullptr);
+    CHECK(t.pop_first() == nullptr);
+    CHECK(t.lower_bound(0) == nullptr);
+    CHECK(t.find(0) == nullptr);
+    CHECK(t.begin() == t.end());
+}
+
+TEST_CASE("elements with equal keys stand in the order of insertion, by any kind of projection")
+{
+    std::vector<item> items(6);
+    const int numbers[] = {2, 1, 2, 3, 1, 2};
+    for (int i = 0; i < 6; ++i) {
+        items[i].number = numbers[i];
+        items[i].serial = i;
+    }
+    const auto fill_and_read = [&](auto tree) {
+        for (item& i : items)
+            tree.insert(i);
+        auto found = contents(tree);
+        while (tree.pop_first())
+            ;
+        return found;
+    };
+    using rows = std::vector<std::pair<int, int>>;
+    CHECK(fill_and_read(by_number{}) == rows{{1, 1}, {1, 4}, {2, 0}, {2, 2}, {2, 5}, {3, 3}});
+    CHECK(fill_and_read(descending{}) == rows{{3, 3}, {2, 0}, {2, 2}, {2, 5}, {1, 1}, {1, 4}});
+    CHECK(fill_and_read(by_both{}) == rows{{1, 1}, {1, 4}, {2, 0}, {2, 2}, {2, 5}, {3, 3}});
+}
+
+TEST_CASE("a tree answers as a sorted vector does, under random insertions and erasures")
+{
+    for (unsigned seed = 0; seed < 20; ++seed) {
+        std::mt19937 random{seed};
+        by_number t;
+        std::vector<item> items(300);
+        std::vector<item*> model; // in order
+        const auto less = [](const item* a, const item* b) { return a->number < b->number; };
+        int serial = 0;
+        for (int step = 0; step < 3000; ++step) {
+            item& i = items[random() % items.size()];
+            if (i.hook.linked()) {
+                t.erase(i);
+                model.erase(std::find(model.begin(), model.end(), &i));
+            } else {
+                i.number = static_cast<int>(random() % 100);
+                i.serial = ++serial;
+                t.insert(i);
+                model.insert(std::upper_bound(model.begin(), model.end(), &i, less), &i);
+            }
+            REQUIRE(t.first() == (model.empty() ? nullptr : model.front()));
+            REQUIRE(t.last() == (model.empty() ? nullptr : model.back()));
+            const int probe = static_cast<int>(random() % 102) - 1;
+            const auto at_least = std::find_if(model.begin(), model.end(), [&](item* x) { return x->number >= probe; });
+            const auto above = std::find_if(model.begin(), model.end(), [&](item* x) { return x->number > probe; });
+            REQUIRE(t.lower_bound(probe) == (at_least == model.end() ? nullptr : *at_least));
+            REQUIRE(t.upper_bound(probe) == (above == model.end() ? nullptr : *above));
+            REQUIRE(t.find(probe) == (at_least != above ? *at_least : nullptr));
+            if (step % 50 == 0) {
+                std::vector<item*> forward, backward;
+                for (item* at = t.first(); at; at = by_number::next(*at))
+                    forward.push_back(at);
+                for (item* at = t.last(); at; at = by_number::previous(*at))
+                    backward.push_back(at);
+                std::reverse(backward.begin(), backward.end());
+                REQUIRE(forward == model);
+                REQUIRE(backward == model);
+            }
+        }
+        while (t.pop_first())
+            ;
+    }
+}
+
+TEST_CASE("a tree stays shallow however its elements arrive")
+{
+    // The bound of an AVL tree of 2^16 elements is 1.44 * 16 + 1 levels; count comparisons of a search through the key.
+    static int reads;
+    struct counted {
+        int number{};
+        tree_hook hook;
+        int key() const
+        {
+            ++reads;
+            return number;
+        }
+    };
+    std::vector<counted> items(1 << 16);
+    tree<counted, &counted::hook, &counted::key> t;
+    for (int i = 0; i < 1 << 16; ++i)
+        items[i].number = i;
+    for (counted& c : items)
+        t.insert(c);
+    int worst = 0;
+    for (int probe = 0; probe < 1 << 16; probe += 7) {
+        reads = 0;
+        (void)t.lower_bound(probe);
+        worst = std::max(worst, reads);
+    }
+    CHECK(worst <= 24);
+    for (int i = 0; i < 1 << 16; i += 2) // the lower half goes, alternately: the rest must still balance
+        t.erase(items[i]);
+    while (t.first() && t.first()->number < 60'000)
+        t.erase(*t.first());
+    worst = 0;
+    for (int probe = 60'000; probe < 1 << 16; ++probe) {
+        reads = 0;
+        (void)t.lower_bound(probe);
+        worst = std::max(worst, reads);
+    }
+    CHECK(worst <= 18); // 2,768 elements
+    while (t.pop_first())
+        ;
+}
