@@ -1,0 +1,53 @@
+// Numbers and bits of control registers and model-specific registers (SDM volume 3, 2.5, and volume 4).
+
+#pragma once
+
+#include <cstdint>
+
+namespace exo::x86_64 {
+
+namespace cr0 {
+inline constexpr std::uint64_t monitor_coprocessor = 1u << 1;
+inline constexpr std::uint64_t emulation = 1u << 2;
+inline constexpr std::uint64_t task_switched = 1u << 3;
+inline constexpr std::uint64_t numeric_error = 1u << 5;
+inline constexpr std::uint64_t write_protect = 1u << 16;
+} // namespace cr0
+
+namespace cr4 {
+inline constexpr std::uint64_t global_pages = 1u << 7;
+inline constexpr std::uint64_t fxsave = 1u << 9;
+inline constexpr std::uint64_t simd_exceptions = 1u << 10;
+inline constexpr std::uint64_t umip = 1u << 11;
+inline constexpr std::uint64_t fsgsbase = 1u << 16;
+inline constexpr std::uint64_t pcid = 1u << 17;
+inline constexpr std::uint64_t xsave = 1u << 18;
+inline constexpr std::uint64_t smep = 1u << 20;
+inline constexpr std::uint64_t smap = 1u << 21;
+} // namespace cr4
+
+namespace msr {
+inline constexpr std::uint32_t apic_base = 0x1b;
+inline constexpr std::uint32_t tsc_deadline = 0x6e0;
+inline constexpr std::uint32_t efer = 0xc0000080;
+inline constexpr std::uint32_t star = 0xc0000081;
+inline constexpr std::uint32_t lstar = 0xc0000082;
+inline constexpr std::uint32_t cstar = 0xc0000083;
+inline constexpr std::uint32_t syscall_mask = 0xc0000084;
+inline constexpr std::uint32_t fs_base = 0xc0000100;
+inline constexpr std::uint32_t gs_base = 0xc0000101;
+inline constexpr std::uint32_t kernel_gs_base = 0xc0000102;
+} // namespace msr
+
+namespace efer {
+inline constexpr std::uint64_t syscall = 1u << 0;
+inline constexpr std::uint64_t long_mode = 1u << 8;
+inline constexpr std::uint64_t no_execute = 1u << 11;
+} // namespace efer
+
+namespace apic_base_msr {
+inline constexpr std::uint64_t x2apic = 1u << 10;
+inline constexpr std::uint64_t enable = 1u << 11;
+} // namespace apic_base_msr
+
+} // namespace exo::x86_64
