@@ -23,13 +23,14 @@ enum class fault_kind : std::uint8_t {
 // Context of each: the faulting address.
 
 // Nothing is mapped there: SIGSEGV with SEGV_MAPERR.
-inline constexpr error_kind no_region{"mm", "no_region", "no region contains the address", posix::fault,
-                                      severity::caller, recovery::kill_task};
+inline constexpr error_kind no_region{"mm",         "no_region",      "no region contains the address",
+                                      posix::fault, severity::caller, recovery::kill_task};
 // Something is mapped, but does not allow the access: SIGSEGV with SEGV_ACCERR.
-inline constexpr error_kind access_denied{"mm", "access_denied", "the region does not allow this access", posix::fault,
-                                          severity::caller, recovery::kill_task};
+inline constexpr error_kind access_denied{"mm",         "access_denied",  "the region does not allow this access",
+                                          posix::fault, severity::caller, recovery::kill_task};
 // The region's object ends before the page: SIGBUS with BUS_ADRERR. From a pager the context is the page index.
-inline constexpr error_kind beyond_end{"mm", "beyond_end", "the page lies behind the end of the mapped object",
-                                       posix::fault, severity::caller, recovery::kill_task};
+inline constexpr error_kind beyond_end{
+    "mm",         "beyond_end",     "the page lies behind the end of the mapped object",
+    posix::fault, severity::caller, recovery::kill_task};
 
 } // namespace exo::mm

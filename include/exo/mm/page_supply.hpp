@@ -84,7 +84,10 @@ public:
     }
 
     [[nodiscard]] std::byte* data() const { return data_; }
-    [[nodiscard]] std::span<std::byte, page_size> bytes() const { return std::span<std::byte, page_size>{data_, page_size}; }
+    [[nodiscard]] std::span<std::byte, page_size> bytes() const
+    {
+        return std::span<std::byte, page_size>{data_, page_size};
+    }
     [[nodiscard]] frame_number frame() const { return supply_->frame_of(data_); }
     explicit operator bool() const { return data_ != nullptr; }
 
