@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <new>
-#include <span>
 #include <utility>
 
 #include <exo/base/check.hpp>
@@ -84,7 +83,6 @@ public:
     T* end() { return data() + size_; }
     const T* begin() const { return data(); }
     const T* end() const { return data() + size_; }
-    operator std::span<const T>() const { return {data(), size_}; }
 
 private:
     alignas(T) std::byte storage_[Capacity * sizeof(T)];
