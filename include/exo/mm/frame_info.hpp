@@ -1,0 +1,32 @@
+// What the kernel knows about a frame of physical memory, in 16 bytes.
+//
+// The references to a block of frames are counted in the record of its first frame: entries of page tables that point
+// to it (for a page) or to the table in it, caches, and whoever allocated it. The rest belongs to the frame allocator
+// while the block is free, and to its user afterwards.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace exo::mm {
+
+struct frame_info {
+    enum class block_state : std::uint8_t {
+        absent, // no memory, or never given to the allocator
+        inside, // part of a block that a lower frame heads
+        free,   // heads a free block
+        taken,  // heads a block in use
+    };
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+    std::atomic<std::uint32_t> references{};
+    block_state state{};
+    std::uint8_t order{};
+    std::uint16_t entries{};  // a page table: how many of its entries are in use
+    std::uint32_t next{none}; // free blocks of one order form a list, linked by index of the record
+    std::uint32_t previous{none};
+};
+static_assert(sizeof(frame_info) == 16);
+
+} // namespace exo::mm
