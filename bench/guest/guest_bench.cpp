@@ -1,0 +1,324 @@
+// What a program on the booted kernel pays for its system calls and faults, measured from user space: the same static
+// binary runs on Linux for comparison. Prints a table, or Google Benchmark's JSON with --benchmark_format=json.
+//
+// Each case runs in batches until enough time has passed; its figure is the fastest batch, because noise only adds.
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <regex.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace {
+
+const char* self;
+int zero, null, pipe_there[2], pipe_back[2];
+char buffer[64 * 1024];
+constexpr size_t page = 4096;
+
+void must(bool holds, const char* what)
+{
+    if (!holds) {
+        perror(what);
+        exit(1);
+    }
+}
+
+double now()
+{
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
+}
+
+void wait_for(pid_t child)
+{
+    int status = 0;
+    must(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child");
+}
+
+char* anonymous(size_t bytes)
+{
+    void* area = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(area != MAP_FAILED, "mmap");
+    return static_cast<char*>(area);
+}
+
+void touch(char* area, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += page)
+        *static_cast<volatile char*>(area + at) = 1;
+}
+
+// A case reports how many nanoseconds `n` of its operations took, so that it can leave its preparation out.
+template <class Operation>
+double loop(long n, Operation operation)
+{
+    const double start = now();
+    for (long i = 0; i < n; ++i)
+        operation();
+    return now() - start;
+}
+
+double fork_call(long n, size_t bytes)
+{
+    char* area = anonymous(bytes);
+    touch(area, bytes);
+    double total = 0;
+    for (long i = 0; i < n; ++i) {
+        *static_cast<volatile char*>(area) = 2;
+        const double start = now();
+        const pid_t child = fork();
+        if (child == 0)
+            _exit(0);
+        total += now() - start;
+        wait_for(child);
+    }
+    munmap(area, bytes);
+    return total;
+}
+
+double faults(long n, bool shared_by_fork)
+{
+    double total = 0;
+    constexpr long pages = 256;
+    for (long done = 0; done < n; done += pages) {
+        char* area = anonymous(pages * page);
+        if (!shared_by_fork) {
+            const double start = now();
+            touch(area, pages * page);
+            total += now() - start;
+        } else {
+            touch(area, pages * page);
+            int hold[2];
+            must(pipe(hold) == 0, "pipe");
+            const pid_t child = fork();
+            if (child == 0) {
+                close(hold[1]);
+                char byte;
+                (void)!read(hold[0], &byte, 1);
+                _exit(0);
+            }
+            const double start = now();
+            touch(area, pages * page);
+            total += now() - start;
+            close(hold[0]);
+            close(hold[1]);
+            wait_for(child);
+        }
+        munmap(area, pages * page);
+    }
+    return total * static_cast<double>(n) / static_cast<double>((n + pages - 1) / pages * pages);
+}
+
+double pipe_round_trip(long n)
+{
+    const pid_t child = fork();
+    char byte = 0;
+    if (child == 0) {
+        for (long i = 0; i < n; ++i)
+            if (read(pipe_there[0], &byte, 1) != 1 || write(pipe_back[1], &byte, 1) != 1)
+                _exit(1);
+        _exit(0);
+    }
+    const double time = loop(n, [&] {
+        must(write(pipe_there[1], &byte, 1) == 1 && read(pipe_back[0], &byte, 1) == 1, "pipe");
+    });
+    wait_for(child);
+    return time;
+}
+
+const struct {
+    const char* name;
+    double (*run)(long n);
+} cases[] = {
+    {"guest/getppid", [](long n) { return loop(n, [] { syscall(SYS_getppid); }); }},
+    {"guest/read_zero/1B", [](long n) { return loop(n, [] { (void)!read(zero, buffer, 1); }); }},
+    {"guest/write_null/1B", [](long n) { return loop(n, [] { (void)!write(null, buffer, 1); }); }},
+    {"guest/open_close", [](long n) { return loop(n, [] { close(open("/etc/os-release", O_RDONLY)); }); }},
+    {"guest/stat", [](long n) {
+         return loop(n, [] {
+             struct stat st;
+             stat("/etc/os-release", &st);
+         });
+     }},
+    {"guest/create_unlink", [](long n) {
+         return loop(n, [] {
+             const int file = open("/tmp/bench", O_CREAT | O_WRONLY, 0600);
+             must(file >= 0, "create");
+             close(file);
+             unlink("/tmp/bench");
+         });
+     }},
+    {"guest/read_cached/4KiB", [](long n) {
+         const int file = open("/bin/busybox", O_RDONLY);
+         must(file >= 0 && pread(file, buffer, page, 0) == static_cast<ssize_t>(page), "read");
+         const double time = loop(n, [&] { (void)!pread(file, buffer, page, 0); });
+         close(file);
+         return time;
+     }},
+    {"guest/readdir/bin", [](long n) {
+         return loop(n, [] {
+             DIR* folder = opendir("/bin");
+             must(folder != nullptr, "opendir");
+             while (readdir(folder)) {
+             }
+             closedir(folder);
+         });
+     }},
+    {"guest/pipe_round_trip", pipe_round_trip},
+    {"guest/pipe_transfer/64KiB", [](long n) {
+         return loop(n, [] {
+             must(write(pipe_there[1], buffer, sizeof buffer) == static_cast<ssize_t>(sizeof buffer), "write");
+             for (size_t got = 0; got < sizeof buffer;) {
+                 const ssize_t more = read(pipe_there[0], buffer, sizeof buffer);
+                 must(more > 0, "read");
+                 got += static_cast<size_t>(more);
+             }
+         });
+     }},
+    {"guest/signal_install", [](long n) { return loop(n, [] { signal(SIGUSR1, [](int) {}); }); }},
+    {"guest/signal_deliver", [](long n) {
+         signal(SIGUSR1, [](int) {});
+         const pid_t me = getpid();
+         return loop(n, [me] { kill(me, SIGUSR1); });
+     }},
+    {"guest/fork_exit_wait", [](long n) {
+         return loop(n, [] {
+             const pid_t child = fork();
+             if (child == 0)
+                 _exit(0);
+             wait_for(child);
+         });
+     }},
+    {"guest/fork_execve_wait", [](long n) {
+         return loop(n, [] {
+             const pid_t child = fork();
+             if (child == 0) {
+                 execl(self, self, "--exit", nullptr);
+                 _exit(1);
+             }
+             wait_for(child);
+         });
+     }},
+    {"guest/vfork_execve_wait", [](long n) {
+         return loop(n, [] {
+             const pid_t child = vfork();
+             if (child == 0) {
+                 execl(self, self, "--exit", nullptr);
+                 _exit(1);
+             }
+             wait_for(child);
+         });
+     }},
+    {"guest/fork_call/64KiB", [](long n) { return fork_call(n, 64 * 1024); }},
+    {"guest/fork_call/64MiB", [](long n) { return fork_call(n, 64 << 20); }},
+    {"guest/anonymous_fault", [](long n) { return faults(n, false); }},
+    {"guest/copy_on_write_fault", [](long n) { return faults(n, true); }},
+    {"guest/mmap_munmap/4KiB", [](long n) { return loop(n, [] { munmap(anonymous(page), page); }); }},
+    {"guest/mmap_touch_munmap/1MiB", [](long n) {
+         return loop(n, [] {
+             char* area = anonymous(1 << 20);
+             touch(area, 1 << 20);
+             munmap(area, 1 << 20);
+         });
+     }},
+    {"guest/mprotect_toggle", [](long n) {
+         char* area = anonymous(page);
+         touch(area, page);
+         const double time = loop(n, [area] {
+             mprotect(area, page, PROT_READ);
+             mprotect(area, page, PROT_READ | PROT_WRITE);
+         });
+         munmap(area, page);
+         return time / 2;
+     }},
+};
+
+struct figure {
+    double nanoseconds;
+    long iterations;
+};
+
+figure measure(double (*run)(long))
+{
+    constexpr double batch = 10e6, budget = 200e6;
+    long n = 1;
+    double time = run(n);
+    while (time < batch && n < 1'000'000) {
+        n *= time * 8 < batch ? 8 : 2;
+        time = run(n);
+    }
+    double best = time / static_cast<double>(n), spent = time;
+    long total = n;
+    for (int i = 0; i < 3 || spent < budget; ++i) {
+        time = run(n);
+        spent += time;
+        total += n;
+        if (time / static_cast<double>(n) < best)
+            best = time / static_cast<double>(n);
+    }
+    return {best, total};
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    self = "/proc/self/exe";
+    bool json = false;
+    const char* filter = ".";
+    for (int i = 1; i < argc; ++i) {
+        if (!strcmp(argv[i], "--exit"))
+            return 0;
+        if (!strcmp(argv[i], "--benchmark_format=json"))
+            json = true;
+        else if (!strncmp(argv[i], "--benchmark_filter=", 19))
+            filter = argv[i] + 19;
+        else {
+            fprintf(stderr, "usage: %s [--benchmark_filter=RE] [--benchmark_format=json]\n", argv[0]);
+            return 2;
+        }
+    }
+    regex_t expression;
+    if (regcomp(&expression, filter, REG_EXTENDED | REG_NOSUB) != 0) {
+        fprintf(stderr, "the filter is no regular expression: %s\n", filter);
+        return 2;
+    }
+    zero = open("/dev/zero", O_RDONLY);
+    null = open("/dev/null", O_WRONLY);
+    must(zero >= 0 && null >= 0 && pipe(pipe_there) == 0 && pipe(pipe_back) == 0, "setup");
+
+    if (json)
+        printf("{\n  \"context\": {\n    \"executable\": \"%s\",\n    \"num_cpus\": %ld,\n"
+               "    \"library_build_type\": \"release\"\n  },\n  \"benchmarks\": [",
+               argv[0], sysconf(_SC_NPROCESSORS_ONLN));
+    bool first = true;
+    for (const auto& c : cases) {
+        if (regexec(&expression, c.name, 0, nullptr, 0) != 0)
+            continue;
+        fflush(stdout);
+        const figure f = measure(c.run);
+        if (json)
+            printf("%s\n    {\n      \"name\": \"%s\",\n      \"run_name\": \"%s\",\n      \"run_type\": \"iteration\",\n"
+                   "      \"repetitions\": 1,\n      \"repetition_index\": 0,\n      \"threads\": 1,\n"
+                   "      \"iterations\": %ld,\n      \"real_time\": %.17g,\n      \"cpu_time\": %.17g,\n"
+                   "      \"time_unit\": \"ns\",\n      \"items_per_second\": %.17g\n    }",
+                   first ? "" : ",", c.name, c.name, f.iterations, f.nanoseconds, f.nanoseconds, 1e9 / f.nanoseconds);
+        else
+            printf("%-32s %12.1f ns\n", c.name, f.nanoseconds);
+        first = false;
+    }
+    if (json)
+        printf("\n  ]\n}\n");
+    return 0;
+}

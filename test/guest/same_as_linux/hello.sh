@@ -1,0 +1,2 @@
+/test/hello && GREETING=hi /test/hello musl && /test/hello-glibc glibc && /test/hello-pie pie
+echo $?
