@@ -1,0 +1,75 @@
+// Registers of the local APIC (SDM volume 3, chapter 11), of the I/O APIC (82093AA datasheet), and message-signalled
+// interrupts, as offsets and bits.
+
+#pragma once
+
+#include <cstdint>
+
+namespace exo::x86_64 {
+
+namespace local_apic_register {
+inline constexpr std::uint32_t id = 0x20;
+inline constexpr std::uint32_t version = 0x30;
+inline constexpr std::uint32_t task_priority = 0x80;
+inline constexpr std::uint32_t end_of_interrupt = 0xb0;
+inline constexpr std::uint32_t logical_destination = 0xd0;
+inline constexpr std::uint32_t spurious = 0xf0;
+inline constexpr std::uint32_t error_status = 0x280;
+inline constexpr std::uint32_t command_low = 0x300;
+inline constexpr std::uint32_t command_high = 0x310;
+inline constexpr std::uint32_t lvt_timer = 0x320;
+inline constexpr std::uint32_t lvt_thermal = 0x330;
+inline constexpr std::uint32_t lvt_performance = 0x340;
+inline constexpr std::uint32_t lvt_lint0 = 0x350;
+inline constexpr std::uint32_t lvt_lint1 = 0x360;
+inline constexpr std::uint32_t lvt_error = 0x370;
+inline constexpr std::uint32_t timer_initial = 0x380;
+inline constexpr std::uint32_t timer_current = 0x390;
+inline constexpr std::uint32_t timer_divide = 0x3e0;
+} // namespace local_apic_register
+
+namespace local_apic_bits {
+inline constexpr std::uint32_t software_enable = 1u << 8; // in the spurious register
+inline constexpr std::uint32_t masked = 1u << 16;         // in each local vector
+inline constexpr std::uint32_t timer_tsc_deadline = 2u << 17;
+inline constexpr std::uint32_t deliver_nmi = 4u << 8;
+inline constexpr std::uint32_t divide_by_1 = 0xb;
+} // namespace local_apic_bits
+
+inline constexpr std::uint64_t local_apic_default_address = 0xfee00000;
+
+// Where a device writes to interrupt one CPU, and what: edge-triggered, fixed delivery, physical destination.
+struct message_signalled_interrupt {
+    std::uint64_t address{};
+    std::uint32_t data{};
+
+    [[nodiscard]] static constexpr message_signalled_interrupt to(std::uint8_t apic_id, std::uint8_t vector)
+    {
+        return {local_apic_default_address | std::uint64_t{apic_id} << 12, vector};
+    }
+};
+
+namespace io_apic_register {
+inline constexpr std::uint32_t select = 0x00; // memory-mapped: which register the window shows
+inline constexpr std::uint32_t window = 0x10;
+inline constexpr std::uint32_t version = 0x01; // behind the window
+inline constexpr std::uint32_t redirection = 0x10;
+} // namespace io_apic_register
+
+// One input of an I/O APIC.
+struct redirection_entry {
+    std::uint8_t vector{};
+    std::uint8_t destination{}; // APIC id
+    bool active_low{};
+    bool level_triggered{};
+    bool masked{true};
+
+    [[nodiscard]] constexpr std::uint32_t low() const
+    {
+        return vector | std::uint32_t{active_low} << 13 | std::uint32_t{level_triggered} << 15 |
+               std::uint32_t{masked} << 16;
+    }
+    [[nodiscard]] constexpr std::uint32_t high() const { return std::uint32_t{destination} << 24; }
+};
+
+} // namespace exo::x86_64
