@@ -33,9 +33,8 @@ public:
     void write(std::string_view text) noexcept
     {
         for (const char c : text) {
-            for (unsigned attempt = 0; attempt < patience && !(registers_.read8(line_status) & transmitter_empty);)
-                ++attempt;
-            registers_.write8(data, static_cast<std::uint8_t>(c));
+            if (transmitter_becomes_empty())
+                registers_.write8(data, static_cast<std::uint8_t>(c));
         }
     }
 
@@ -64,6 +63,14 @@ private:
     static constexpr std::uint8_t receive_interrupt = 0x01;
     static constexpr std::uint8_t data_ready = 0x01, transmitter_empty = 0x20;
     static constexpr unsigned patience = 100'000;
+
+    [[nodiscard]] bool transmitter_becomes_empty() noexcept
+    {
+        for (unsigned attempt = 0; attempt < patience; ++attempt)
+            if (registers_.read8(line_status) & transmitter_empty)
+                return true;
+        return false;
+    }
 
     [[no_unique_address]] Registers registers_;
 };

@@ -1,6 +1,6 @@
 // What a Multiboot2 loader tells the kernel (Multiboot2 specification 2.0, section 3.6), read with no trust in it.
 //
-// information::parse walks the tags once; the views that it returns point into the bytes it was given.
+// information::parse walks the tags once and checks them; the views that it returns point into the bytes it was given.
 
 #pragma once
 
@@ -11,8 +11,8 @@
 #include <string_view>
 
 #include <exo/base/range.hpp>
-#include <exo/base/range_set.hpp>
 #include <exo/base/result.hpp>
+#include <exo/base/static_vector.hpp>
 
 namespace exo::x86_64::multiboot2 {
 
@@ -48,13 +48,11 @@ struct memory_map_entry {
 static_assert(sizeof(memory_map_entry) == 24);
 
 struct information {
-    static constexpr std::size_t most_ranges = 64;
-    using memory_set = range_set<phys_addr, most_ranges>;
+    static constexpr std::size_t most_modules = 16;
 
     std::string_view command_line;
     std::span<const std::byte> rsdp; // empty: none was passed
-    memory_set available;            // RAM: whole pages that no other entry claims
-    memory_set modules;              // what the loader put into RAM on the kernel's behalf, rounded out to pages
+    static_vector<phys_range, most_modules> modules;
 
     // `bytes` starts at the address that the loader passed, and covers at least what total_size() of it says.
     // Errors: malformed.
@@ -64,47 +62,24 @@ struct information {
         if (bytes.size() < 8 || total_size(bytes.data()) < 8 || total_size(bytes.data()) > bytes.size())
             return fail(malformed);
         bytes = bytes.first(total_size(bytes.data()));
-        std::span<const std::byte> map;
-        std::size_t offset = 8;
-        for (;;) {
+        for (std::size_t offset = 8;;) {
             if (bytes.size() - offset < 8)
                 return fail(malformed, offset);
             const auto type = tag{load<std::uint32_t>(bytes, offset)};
             const std::size_t size = load<std::uint32_t>(bytes, offset + 4);
             if (size < 8 || size > bytes.size() - offset)
                 return fail(malformed, offset);
-            const auto payload = bytes.subspan(offset + 8, size - 8);
             if (type == tag::end)
                 break;
-            if (type == tag::command_line) {
-                const std::string_view text{reinterpret_cast<const char*>(payload.data()), payload.size()};
-                const auto end = text.find('\0');
-                if (end == text.npos)
-                    return fail(malformed, offset);
-                info.command_line = text.substr(0, end);
-            } else if (type == tag::memory_map) {
-                if (payload.size() < 8)
-                    return fail(malformed, offset);
-                map = payload;
-            } else if (type == tag::module) {
-                if (payload.size() < 8)
-                    return fail(malformed, offset);
-                const phys_addr begin{load<std::uint32_t>(payload, 0)};
-                const phys_addr end{load<std::uint32_t>(payload, 4)};
-                if (end < begin || !info.modules.insert({begin.align_down(page_size), end.align_up(page_size)}))
-                    return fail(malformed, offset);
-            } else if (type == tag::acpi_new || (type == tag::acpi_old && info.rsdp.empty())) {
-                info.rsdp = payload;
-            }
+            if (!info.take(type, bytes.subspan(offset + 8, size - 8)))
+                return fail(malformed, offset);
             const std::size_t step = (size + 7) & ~std::size_t{7};
             if (step > bytes.size() - offset)
                 return fail(malformed, offset);
             offset += step;
         }
-        if (map.empty())
+        if (info.map_step_ == 0)
             return fail(malformed);
-        if (auto filled = info.read_memory_map(map); !filled)
-            return fail(filled.error());
         return info;
     }
 
@@ -116,6 +91,19 @@ struct information {
         return size;
     }
 
+    // Calls `visit(phys_range, memory_kind)` for each entry of the memory map, as the firmware ordered them; they may
+    // overlap and be of any alignment. Entries that are empty or wrap around are left out.
+    template <class Visit>
+    void for_each_memory(Visit visit) const
+    {
+        for (std::size_t at = 0; map_.size() - at >= map_step_; at += map_step_) {
+            const auto e = load<memory_map_entry>(map_, at);
+            std::uint64_t end;
+            if (e.length != 0 && !__builtin_add_overflow(e.base, e.length, &end))
+                visit(phys_range{phys_addr{e.base}, phys_addr{end}}, e.kind);
+        }
+    }
+
 private:
     template <class T>
     static T load(std::span<const std::byte> bytes, std::size_t offset)
@@ -125,31 +113,44 @@ private:
         return value;
     }
 
-    // Firmware's maps overlap and are not sorted: what any entry calls other than available is not.
-    result<> read_memory_map(std::span<const std::byte> map)
+    // False if the tag's payload contradicts its type.
+    bool take(tag type, std::span<const std::byte> payload)
     {
-        const std::size_t step = load<std::uint32_t>(map, 0);
-        const auto entries = map.subspan(8);
-        if (step < sizeof(memory_map_entry) || step % 8 != 0)
-            return fail(malformed, step);
-        for (const bool adding : {true, false}) {
-            for (std::size_t at = 0; entries.size() - at >= step; at += step) {
-                const auto e = load<memory_map_entry>(entries, at);
-                std::uint64_t end;
-                if (e.length == 0 || __builtin_add_overflow(e.base, e.length, &end) || end > ~std::uint64_t{0} - page_size)
-                    continue;
-                const bool is_available = e.kind == memory_kind::available;
-                if (is_available != adding)
-                    continue;
-                const phys_addr from{e.base}, to{end};
-                const bool stored = adding ? available.insert({from.align_up(page_size), to.align_down(page_size)})
-                                           : available.erase({from.align_down(page_size), to.align_up(page_size)});
-                if (!stored)
-                    return fail(malformed, at);
-            }
+        switch (type) {
+        case tag::command_line: {
+            const std::string_view text{reinterpret_cast<const char*>(payload.data()), payload.size()};
+            const auto end = text.find('\0');
+            if (end == text.npos)
+                return false;
+            command_line = text.substr(0, end);
+            return true;
         }
-        return available.empty() ? result<>{fail(malformed)} : result<>{};
+        case tag::memory_map:
+            if (payload.size() < 8 || load<std::uint32_t>(payload, 0) < sizeof(memory_map_entry))
+                return false;
+            map_step_ = load<std::uint32_t>(payload, 0);
+            map_ = payload.subspan(8);
+            return true;
+        case tag::module: {
+            if (payload.size() < 8)
+                return false;
+            const phys_range module{phys_addr{load<std::uint32_t>(payload, 0)}, phys_addr{load<std::uint32_t>(payload, 4)}};
+            return module.begin <= module.end && modules.try_push_back(module);
+        }
+        case tag::acpi_old:
+            if (rsdp.empty())
+                rsdp = payload;
+            return true;
+        case tag::acpi_new:
+            rsdp = payload;
+            return true;
+        default:
+            return true;
+        }
     }
+
+    std::span<const std::byte> map_;
+    std::size_t map_step_{};
 };
 
 } // namespace exo::x86_64::multiboot2
