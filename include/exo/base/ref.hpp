@@ -25,6 +25,16 @@ public:
         const auto before = count_.fetch_add(1, std::memory_order_relaxed);
         EXO_CHECK(before != 0);
     }
+    // For a table that keeps no reference of its own: false when the object is about to end already. The table's lock
+    // keeps the object from being gone, because last_reference() takes it off the table under that lock.
+    [[nodiscard]] bool try_acquire() const noexcept
+    {
+        auto before = count_.load(std::memory_order_relaxed);
+        while (before != 0)
+            if (count_.compare_exchange_weak(before, before + 1, std::memory_order_relaxed))
+                return true;
+        return false;
+    }
     void release() const noexcept
     {
         const auto before = count_.fetch_sub(1, std::memory_order_acq_rel);

@@ -16,6 +16,12 @@ enum class lock_rank : std::uint8_t {
     timers,
     run_queue,
     device,
+    page_cache,
+    page_reclaimer,
+    inode_table,
+    dentries,
+    mount_table,
+    pipe,
     page_table,
     address_space_cpus,
     descriptors,
@@ -28,6 +34,8 @@ enum class lock_rank : std::uint8_t {
     rename,
     mounts,
     regions,
+    file_content, // one writer of a file at a time; held while user memory is copied, so a fault may be taken
+    file_position,
     exec,
 };
 

@@ -1,0 +1,61 @@
+// A name in a directory: what paths are made of. Dentries form the tree that `..` and getcwd climb.
+//
+// The name and the parent of a dentry change only by rename, under the vfs's rename lock and its dentry cache's lock. A
+// dentry without an inode is a name known not to exist.
+
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include <exo/base/allocator.hpp>
+#include <exo/base/list.hpp>
+#include <exo/base/ref.hpp>
+#include <exo/fs/inode.hpp>
+
+namespace exo::fs {
+
+class dentry final : public ref_counted {
+public:
+    // The root of a file system has no parent and no name.
+    dentry(allocator& heap, ref<dentry> parent, owned_array<char> name, ref<inode> node)
+        : heap_{heap}, parent_{static_cast<ref<dentry>&&>(parent)}, name_{static_cast<owned_array<char>&&>(name)},
+          inode_{static_cast<ref<inode>&&>(node)}
+    {
+    }
+
+    [[nodiscard]] inode* node() const noexcept { return inode_.get(); }
+    [[nodiscard]] std::string_view name() const noexcept { return {name_.data(), name_.size()}; }
+    [[nodiscard]] const ref<dentry>& parent() const noexcept { return parent_; }
+
+private:
+    friend class dentry_cache;
+
+    // Goes up in a loop: the tree may be deeper than the stack.
+    void last_reference() noexcept override
+    {
+        for (dentry* d = this; d;) {
+            dentry* const up = d->parent_.leak();
+            delete_object(d->heap_, d);
+            d = nullptr;
+            if (up && up->reference_count() == 1) {
+                std::atomic_thread_fence(std::memory_order_acquire);
+                d = up; // ours is the only reference left
+            } else if (up) {
+                up->release();
+            }
+        }
+    }
+
+    allocator& heap_;
+    ref<dentry> parent_;
+    owned_array<char> name_;
+    ref<inode> inode_;
+    std::uint32_t hash_{};
+    bool cached_{};
+    bool used_{}; // since the cache last looked for something to evict
+    dentry* next_in_bucket_{};
+    list_hook age_hook_;
+};
+
+} // namespace exo::fs

@@ -1,0 +1,22 @@
+// What every object of fs needs from the rest of the kernel. One per kernel; it outlives every inode and open file.
+
+#pragma once
+
+#include <exo/base/allocator.hpp>
+#include <exo/fs/page_reclaimer.hpp>
+#include <exo/fs/timestamp.hpp>
+#include <exo/mm/page_supply.hpp>
+#include <exo/sync/any_parker.hpp>
+
+namespace exo::fs {
+
+struct environment {
+    allocator& heap;
+    sync::any_parker& parker;
+    mm::page_supply& pages;
+    wall_clock& clock;
+    // The page caches that can give memory back; the kernel's out-of-memory path calls reclaimer.reclaim().
+    page_reclaimer reclaimer{};
+};
+
+} // namespace exo::fs

@@ -1,0 +1,40 @@
+// The caller's memory, as control requests (ioctl) see it: the argument may be an address whose shape only the device
+// knows.
+
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <type_traits>
+
+#include <exo/base/address.hpp>
+#include <exo/base/result.hpp>
+
+namespace exo::fs {
+
+class user_memory {
+public:
+    // Errors: bad_address.
+    [[nodiscard]] virtual result<> read(user_addr from, std::span<std::byte> into) = 0;
+    [[nodiscard]] virtual result<> write(user_addr to, std::span<const std::byte> from) = 0;
+
+    template <class T>
+        requires std::is_trivially_copyable_v<T>
+    [[nodiscard]] result<T> read_object(user_addr from)
+    {
+        T object{};
+        EXO_TRY(read(from, std::as_writable_bytes(std::span{&object, 1})));
+        return object;
+    }
+    template <class T>
+        requires std::is_trivially_copyable_v<T>
+    [[nodiscard]] result<> write_object(user_addr to, const T& object)
+    {
+        return write(to, std::as_bytes(std::span{&object, 1}));
+    }
+
+protected:
+    ~user_memory() = default;
+};
+
+} // namespace exo::fs
