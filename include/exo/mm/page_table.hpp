@@ -4,7 +4,9 @@
 #pragma once
 
 #include <exo/base/address.hpp>
+#include <exo/base/result.hpp>
 #include <exo/hal/entry_store.hpp>
+#include <exo/hal/frame_source.hpp>
 #include <exo/hal/phys_access.hpp>
 #include <exo/hal/pte_format.hpp>
 #include <exo/mm/protection.hpp>
@@ -19,6 +21,15 @@ struct translation {
     bool accessed{};
     bool dirty{};
 };
+
+// An empty table, a root or any other. Errors: out_of_memory.
+template <hal::PhysAccess Phys, hal::FrameSource Frames>
+[[nodiscard]] result<phys_addr> allocate_table(Phys& memory, Frames& frames)
+{
+    const frame_number f = EXO_TRY(frames.allocate(0));
+    __builtin_memset(memory.to_pointer(f.address()), 0, page_size);
+    return f.address();
+}
 
 template <hal::PteFormat Format, hal::PhysAccess Phys, hal::EntryStore<typename Format::entry> Entries>
 class page_tables {
