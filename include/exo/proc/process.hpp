@@ -1,0 +1,142 @@
+// A process: what its threads have in common, and its place among other processes.
+//
+// Who may touch what: members of the group "tree" belong to the process table's lock; those of "signals" and "image" are
+// changed under the process's own lock (and image only by the process itself, which may read it without); the rest
+// belongs to the process's own threads, of which there is one. A process is one object while anybody refers to it: the
+// table does until it is reaped.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <exo/base/allocator.hpp>
+#include <exo/base/list.hpp>
+#include <exo/base/ref.hpp>
+#include <exo/base/time.hpp>
+#include <exo/base/tree.hpp>
+#include <exo/fs/descriptor_table.hpp>
+#include <exo/fs/path_context.hpp>
+#include <exo/proc/credentials.hpp>
+#include <exo/proc/process_id.hpp>
+#include <exo/proc/program_image.hpp>
+#include <exo/proc/resource.hpp>
+#include <exo/proc/signal.hpp>
+#include <exo/proc/wait_status.hpp>
+#include <exo/sync/lock_rank.hpp>
+#include <exo/sync/spin_lock.hpp>
+#include <exo/sync/wait_queue.hpp>
+
+namespace exo::proc {
+
+template <class System>
+class thread;
+
+enum class process_state : std::uint8_t {
+    alive,
+    stopped, // its threads wait on their way to user mode
+    zombie,  // only the number and what wait4 reports are left
+};
+
+template <class System>
+class process final : public ref_counted {
+public:
+    using lock_type = sync::spin_lock<sync::lock_rank::process, typename System::interrupts_type>;
+    using image_type = program_image<System>;
+
+    explicit process(System& s) : system_{s}, started_{s.now()} {}
+
+    [[nodiscard]] System& system() const { return system_; }
+    [[nodiscard]] process_id id() const { return id_; }
+    [[nodiscard]] instant started() const { return started_; }
+    [[nodiscard]] typename lock_type::guard lock() { return lock_.lock(system_.interrupts()); }
+
+    // Tree.
+    process* parent{};
+    list_hook sibling_hook;
+    list<process, &process::sibling_hook> children;
+    tree_hook table_hook;
+    process_id group{};
+    process_id session{};
+    std::atomic<process_state> state{process_state::alive};
+    wait_status status{};          // what the parent learns next
+    bool stop_reported{true};      // stopped or continued, and wait4 has told so
+    bool continue_reported{true};
+    bool has_executed{};           // setpgid refuses such a child
+    signal exit_signal{signal::sigchld};
+    resource_usage usage{};          // of this process, when it has ended
+    resource_usage children_usage{}; // of the children that were waited for
+    sync::wait_queue child_events;
+
+    // Signals.
+    signal_actions actions{};
+    pending_signals pending{};
+    wait_status group_exit{};  // of an exit_group or a fatal signal, once `exiting`
+    bool exiting{};
+    bool stopping{};           // a stop signal was taken; ends by SIGCONT or SIGKILL
+    sync::wait_queue stop_events;
+    instant alarm_deadline{instant::never()};
+    duration alarm_interval{};
+
+    // Image. Null when the process has ended, and for the kernel's own threads.
+    [[nodiscard]] image_type& image() const { return *image_; }
+    [[nodiscard]] bool has_image() const { return static_cast<bool>(image_); }
+    // For others (procfs): a reference, or null.
+    [[nodiscard]] ref<image_type> find_image()
+    {
+        auto guard = lock();
+        return image_;
+    }
+    // Returns the previous one, to be dropped without the lock.
+    [[nodiscard]] ref<image_type> exchange_image(ref<image_type> next)
+    {
+        auto guard = lock();
+        return std::exchange(image_, std::move(next));
+    }
+
+    // Files. The descriptors are null once the process has ended.
+    ref<fs::descriptor_table> descriptors;
+    [[nodiscard]] fs::descriptor_table& files() const { return *descriptors; }
+    fs::path_context paths;
+
+    // Also changed under the process's lock, since others read it.
+    credentials identity{};
+    void publish_identity() { paths.who = identity.for_files(); }
+
+    resource_limits limits{};
+
+    // The name of the program, as PR_SET_NAME and /proc/PID/comm know it.
+    static constexpr std::size_t name_limit = 15;
+    [[nodiscard]] std::string_view name() const { return {name_, name_length_}; }
+    void set_name(std::string_view name)
+    {
+        name_length_ = name.size() < name_limit ? name.size() : name_limit;
+        for (std::size_t i = 0; i < name_length_; ++i)
+            name_[i] = name[i];
+    }
+
+    // The one thread there is; null once it has ended. Under the process's lock for others.
+    thread<System>* main_thread{};
+
+    // A parent in vfork waits until this is true: the child has an image of its own, or has ended.
+    std::atomic<bool> image_released{};
+    sync::wait_queue image_events;
+
+private:
+    template <class>
+    friend class process_table;
+
+    void last_reference() noexcept override { delete_object(system_.heap(), this); }
+
+    System& system_;
+    process_id id_{};
+    instant started_;
+    lock_type lock_;
+    ref<image_type> image_;
+    char name_[name_limit]{};
+    std::size_t name_length_{};
+};
+
+} // namespace exo::proc
