@@ -1,0 +1,18 @@
+// Idle: what a CPU does when no thread wants it: the part of CpuControl that a scheduler needs.
+//
+// Laws: halt_until_interrupt() is called with interrupts off. It enables them and waits for one with no gap between, so
+// that a wake-up decided before the call is not slept through; the handler may run other threads before it returns. It
+// returns with interrupts off, after a handler has run or for no reason at all.
+
+#pragma once
+
+#include <concepts>
+
+namespace exo::hal {
+
+template <class T>
+concept Idle = requires(T& cpu) {
+    { cpu.halt_until_interrupt() } noexcept -> std::same_as<void>;
+};
+
+} // namespace exo::hal

@@ -1,0 +1,147 @@
+// Several policies as one, by precedence: what the first has to run goes before all of the second, and so on.
+//
+// A run queue is itself a SchedPolicy; each of its entities follows one of the policies at a time, the last at first.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+
+#include <exo/sched/policy.hpp>
+
+namespace exo::sched {
+
+template <SchedPolicy... Policies>
+class run_queue {
+    static constexpr std::size_t count = sizeof...(Policies);
+    static_assert(count > 0);
+
+    // Which of Policies is P.
+    template <class P>
+    static constexpr std::size_t index_of = [] {
+        std::size_t index = 0;
+        (void)((std::is_same_v<P, Policies> || (++index, false)) || ...);
+        return index;
+    }();
+
+public:
+    class entity : public Policies::entity... {
+    public:
+        // Which policy, counted from the one of highest precedence.
+        [[nodiscard]] std::size_t policy_index() const { return index_; }
+        template <class P>
+        [[nodiscard]] bool follows() const
+        {
+            return index_ == index_of<P>;
+        }
+        // From now on P's, with the parameters that its part of the entity holds. Not while queued or running.
+        template <class P>
+            requires(index_of<P> < count)
+        typename P::entity& follow()
+        {
+            index_ = index_of<P>;
+            return *this;
+        }
+
+    private:
+        friend run_queue;
+        std::uint8_t index_{count - 1};
+    };
+
+    void enqueue(entity& e, arrival how) noexcept
+    {
+        visit(e, [&](auto& policy, auto& part) { policy.enqueue(part, how); });
+    }
+    void dequeue(entity& e) noexcept
+    {
+        visit(e, [&](auto& policy, auto& part) { policy.dequeue(part); });
+    }
+    entity* pick() noexcept
+    {
+        entity* next = nullptr;
+        (void)((next = downcast(get<Policies>().pick())) || ...);
+        return next;
+    }
+    void requeue(entity& e, departure why) noexcept
+    {
+        visit(e, [&](auto& policy, auto& part) { policy.requeue(part, why); });
+    }
+
+    bool tick(entity& e, duration ran) noexcept
+    {
+        bool over = false;
+        visit(e, [&](auto& policy, auto& part) { over = policy.tick(part, ran); });
+        return over;
+    }
+    [[nodiscard]] instant turn_ends(const entity& e, instant now) const noexcept
+    {
+        instant ends = instant::never();
+        visit(e, [&](const auto& policy, const auto& part) { ends = policy.turn_ends(part, now); });
+        return ends;
+    }
+    [[nodiscard]] bool preempts(const entity& woken, const entity& running) const noexcept
+    {
+        if (woken.index_ != running.index_)
+            return woken.index_ < running.index_;
+        bool wins = false;
+        visit(woken, [&]<class Policy, class Part>(const Policy& policy, const Part& part) {
+            wins = policy.preempts(part, static_cast<const Part&>(running));
+        });
+        return wins;
+    }
+    [[nodiscard]] entity* steal_candidate() noexcept
+    {
+        entity* candidate = nullptr;
+        (void)((candidate = downcast(get<Policies>().steal_candidate())) || ...);
+        return candidate;
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return (get<Policies>().size() + ...); }
+
+    template <class P>
+    [[nodiscard]] P& get() noexcept
+    {
+        return std::get<P>(policies_);
+    }
+    template <class P>
+    [[nodiscard]] const P& get() const noexcept
+    {
+        return std::get<P>(policies_);
+    }
+
+private:
+    template <class Part>
+    static entity* downcast(Part* part)
+    {
+        return static_cast<entity*>(part);
+    }
+
+    // action(policy, entity of that policy) for the policy that `e` follows.
+    template <class Self, class Entity, class Action>
+    static void visit_as(Self& self, Entity& e, Action action)
+    {
+        const auto one = [&]<class P>(std::type_identity<P>) {
+            if (e.index_ != index_of<P>)
+                return false;
+            using part = std::conditional_t<std::is_const_v<Entity>, const typename P::entity, typename P::entity>;
+            action(self.template get<P>(), static_cast<part&>(e));
+            return true;
+        };
+        (void)(one(std::type_identity<Policies>{}) || ...);
+    }
+    template <class Action>
+    void visit(entity& e, Action action)
+    {
+        visit_as(*this, e, action);
+    }
+    template <class Action>
+    void visit(const entity& e, Action action) const
+    {
+        visit_as(*this, e, action);
+    }
+
+    std::tuple<Policies...> policies_;
+};
+
+} // namespace exo::sched

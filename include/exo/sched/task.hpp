@@ -1,0 +1,80 @@
+// What every thread has, whichever scheduler runs it: a name, a state, a token to be woken with, and an account of what
+// it used. scheduler::task adds the registers and the policy's part.
+
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <exo/base/time.hpp>
+#include <exo/sched/policy.hpp>
+
+namespace exo::sched {
+
+enum class task_state : std::uint8_t {
+    created, // not started
+    ready,   // runs, or waits for a CPU
+    parked,
+    ended,
+};
+
+class task_info {
+public:
+    static constexpr std::size_t name_limit = 15; // and a terminating zero, as in Linux's TASK_COMM_LEN
+
+    task_info(const task_info&) = delete;
+    task_info& operator=(const task_info&) = delete;
+
+    [[nodiscard]] std::string_view name() const { return {name_, name_length_}; }
+    // Cut to name_limit bytes. The task itself changes its name; a reader may see a mixture of two.
+    void set_name(std::string_view name)
+    {
+        name_length_ = name.size() < name_limit ? name.size() : name_limit;
+        for (std::size_t i = 0; i < name_length_; ++i)
+            name_[i] = name[i];
+        name_[name_length_] = '\0';
+    }
+
+    // Snapshots, when read by another thread.
+    [[nodiscard]] task_state state() const noexcept { return state_.load(std::memory_order_relaxed); }
+    [[nodiscard]] unsigned cpu() const noexcept { return cpu_.load(std::memory_order_relaxed); }
+    // CPU time used up to the last switch or tick.
+    [[nodiscard]] duration run_time() const noexcept
+    {
+        return duration{run_time_.load(std::memory_order_relaxed)};
+    }
+    // Switches away from the task: because it parked or yielded; because another took the CPU.
+    [[nodiscard]] std::uint64_t voluntary_switches() const noexcept
+    {
+        return voluntary_switches_.load(std::memory_order_relaxed);
+    }
+    [[nodiscard]] std::uint64_t involuntary_switches() const noexcept
+    {
+        return involuntary_switches_.load(std::memory_order_relaxed);
+    }
+
+    // What the task belongs to (a thread of proc); not the scheduler's.
+    void* owner{};
+    // Something wants the task to give up waits that may be given up. Whoever sets it unparks the task.
+    std::atomic<bool> interrupt_pending{};
+
+protected:
+    explicit task_info(std::string_view name) { set_name(name); }
+    ~task_info() = default;
+
+    enum class token : std::uint8_t { none, set, parked };
+
+    char name_[name_limit + 1];
+    std::size_t name_length_{};
+    std::atomic<task_state> state_{task_state::created};
+    std::atomic<token> token_{token::none};
+    std::atomic<unsigned> cpu_{};
+    arrival arrival_{arrival::created};
+    std::atomic<std::int64_t> run_time_{};
+    std::atomic<std::uint64_t> voluntary_switches_{};
+    std::atomic<std::uint64_t> involuntary_switches_{};
+};
+
+} // namespace exo::sched
