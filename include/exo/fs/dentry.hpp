@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string_view>
 
@@ -26,7 +27,9 @@ public:
 
     [[nodiscard]] inode* node() const noexcept { return inode_.get(); }
     [[nodiscard]] std::string_view name() const noexcept { return {name_.data(), name_.size()}; }
-    [[nodiscard]] const ref<dentry>& parent() const noexcept { return parent_; }
+    // The name was taken away while somebody still refers to what it stood for.
+    [[nodiscard]] bool removed() const noexcept { return removed_.load(std::memory_order_relaxed); }
+    void mark_removed() noexcept { removed_.store(true, std::memory_order_relaxed); }
 
 private:
     friend class dentry_cache;
@@ -52,6 +55,7 @@ private:
     owned_array<char> name_;
     ref<inode> inode_;
     std::uint32_t hash_{};
+    std::atomic<bool> removed_{};
     bool cached_{};
     bool used_{}; // since the cache last looked for something to evict
     dentry* next_in_bucket_{};

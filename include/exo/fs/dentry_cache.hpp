@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -17,6 +18,7 @@
 #include <exo/base/ref.hpp>
 #include <exo/fs/dentry.hpp>
 #include <exo/sync/spin_lock.hpp>
+#include <exo/sync/wait_queue.hpp>
 
 namespace exo::fs {
 
@@ -43,12 +45,19 @@ public:
         return {};
     }
 
+    // Errors: out_of_memory.
+    [[nodiscard]] result<owned_array<char>> copy_of(std::string_view text)
+    {
+        auto copy = EXO_TRY(owned_array<char>::create(heap_, text.size()));
+        for (std::size_t i = 0; i < text.size(); ++i)
+            copy[i] = text[i];
+        return copy;
+    }
+
     // A dentry that is not in the cache. Errors: out_of_memory.
     [[nodiscard]] result<ref<dentry>> make(ref<dentry> directory, std::string_view name, ref<inode> node)
     {
-        auto copy = EXO_TRY(owned_array<char>::create(heap_, name.size()));
-        for (std::size_t i = 0; i < name.size(); ++i)
-            copy[i] = name[i];
+        auto copy = EXO_TRY(copy_of(name));
         return ref<dentry>::adopt(
             EXO_TRY(new_object<dentry>(heap_, heap_, std::move(directory), std::move(copy), std::move(node))));
     }
@@ -64,6 +73,9 @@ public:
             link(d);
             for (int tries = 0; count_ > limit_ && tries < eviction_tries; ++tries)
                 evict_oldest(evicted);
+            if (evicted.empty())
+                return;
+            releasing_.fetch_add(1, std::memory_order_relaxed);
         }
         release_all(evicted);
     }
@@ -139,6 +151,12 @@ public:
         prune([](const dentry&) { return true; });
     }
 
+    // Returns when every name that was forgotten before the call has let go of its inode.
+    void settle() noexcept
+    {
+        settled_.wait(parker_, [this] { return releasing_.load(std::memory_order_acquire) == 0; });
+    }
+
     [[nodiscard]] std::size_t size() const noexcept { return count_; }
 
 private:
@@ -192,10 +210,12 @@ private:
         }
     }
     // With no lock held: an inode that goes may take its time.
-    static void release_all(age_list& evicted) noexcept
+    void release_all(age_list& evicted) noexcept
     {
         while (dentry* d = evicted.pop_front())
             d->release();
+        releasing_.fetch_sub(1, std::memory_order_release);
+        settled_.wake_all(parker_);
     }
     template <class Goes>
     void prune(Goes goes) noexcept
@@ -211,6 +231,8 @@ private:
                         evicted.push_back(d);
                     }
                 }
+                if (!evicted.empty())
+                    releasing_.fetch_add(1, std::memory_order_relaxed);
             }
             if (evicted.empty())
                 return;
@@ -221,6 +243,8 @@ private:
     age_list by_age_;
     dentry* table_[buckets]{};
     std::size_t count_{};
+    std::atomic<unsigned> releasing_{}; // threads that are letting go of forgotten names
+    sync::wait_queue settled_;
     sync::spin_lock<sync::lock_rank::dentries, sync::any_parker> lock_;
     allocator& heap_;
     sync::any_parker& parker_;

@@ -2,6 +2,9 @@
 
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+
 #include <exo/base/allocator.hpp>
 #include <exo/fs/page_reclaimer.hpp>
 #include <exo/fs/timestamp.hpp>
@@ -17,6 +20,8 @@ struct environment {
     wall_clock& clock;
     // The page caches that can give memory back; the kernel's out-of-memory path calls reclaimer.reclaim().
     page_reclaimer reclaimer{};
+    // What stat calls the device of a file: each file system takes the next.
+    std::atomic<std::uint32_t> next_device{1};
 };
 
 } // namespace exo::fs

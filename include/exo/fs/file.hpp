@@ -173,6 +173,8 @@ public:
     }
     // The path that vfs::remember_path has stored; else empty.
     [[nodiscard]] std::string_view name() const noexcept override { return {path_.data(), path_.size()}; }
+    // Once, before the file is mapped.
+    void set_path(owned_array<char> path) noexcept { path_ = std::move(path); }
 
 protected:
     file(environment& env, location where, ref<inode> node, const open_options& options)
@@ -196,8 +198,6 @@ protected:
     }
 
 private:
-    friend class vfs;
-
     environment& environment_;
     const open_options options_;
     std::atomic<bool> append_;

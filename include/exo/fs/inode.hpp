@@ -52,6 +52,11 @@ public:
     [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
     [[nodiscard]] file_type type() const noexcept { return type_; }
     [[nodiscard]] bool is_directory() const noexcept { return type_ == file_type::directory; }
+    // Whether writing it writes the file system: not so for devices and pipes, which only have their name there.
+    [[nodiscard]] bool has_contents() const noexcept
+    {
+        return type_ == file_type::regular || type_ == file_type::directory || type_ == file_type::symlink;
+    }
     [[nodiscard]] permission_bits permissions() const noexcept { return permissions_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint32_t uid() const noexcept { return uid_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint32_t gid() const noexcept { return gid_.load(std::memory_order_relaxed); }
@@ -63,6 +68,8 @@ public:
     // A directory that was removed while somebody still refers to it: nothing can be made in it. Under entries().
     [[nodiscard]] bool removed() const noexcept { return removed_; }
     void mark_removed() noexcept { removed_ = true; }
+    // How many mounts cover this directory; kept by mount_table.
+    [[nodiscard]] std::atomic<unsigned>& covers() noexcept { return covers_; }
 
     [[nodiscard]] virtual result<file_status> status() = 0;
     [[nodiscard]] virtual result<> change(const attribute_change&) { return fail(errors::not_permitted); }
@@ -109,6 +116,9 @@ public:
     {
         return fail(errors::invalid_argument);
     }
+
+    // A link that leads to a place, not to a path (/proc/PID/exe): true, and `target` is set.
+    [[nodiscard]] virtual bool jump(location& /*target*/) { return false; }
 
     // Contents. Reading at or behind the end returns 0. Fewer bytes than wanted is no error; after some were
     // transferred, an error is not reported.
@@ -179,6 +189,7 @@ private:
     std::atomic<permission_bits> permissions_;
     std::atomic<std::uint32_t> uid_;
     std::atomic<std::uint32_t> gid_;
+    std::atomic<unsigned> covers_{};
     bool removed_{};
     entries_lock entries_;
 };

@@ -51,7 +51,7 @@ public:
     [[nodiscard]] bool read_only() const noexcept { return options_.read_only || system_->read_only(); }
 
 private:
-    friend class vfs;
+    friend class mount_table;
 
     void last_reference() noexcept override { delete_object(heap_, this); }
 
