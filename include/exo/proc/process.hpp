@@ -19,6 +19,7 @@
 #include <exo/base/tree.hpp>
 #include <exo/fs/descriptor_table.hpp>
 #include <exo/fs/path_context.hpp>
+#include <exo/proc/alarm.hpp>
 #include <exo/proc/credentials.hpp>
 #include <exo/proc/process_id.hpp>
 #include <exo/proc/program_image.hpp>
@@ -73,12 +74,10 @@ public:
     // Signals.
     signal_actions actions{};
     pending_signals pending{};
-    wait_status group_exit{};  // of an exit_group or a fatal signal, once `exiting`
-    bool exiting{};
-    bool stopping{};           // a stop signal was taken; ends by SIGCONT or SIGKILL
+    std::atomic<bool> stopping{}; // a stop signal was taken; ends by SIGCONT or SIGKILL
     sync::wait_queue stop_events;
-    instant alarm_deadline{instant::never()};
-    duration alarm_interval{};
+    std::atomic<bool> alarm_expired{}; // SIGALRM is due: timers cannot take the lock that posting takes
+    alarm_timer<System> alarm{alarm_expired};
 
     // Image. Null when the process has ended, and for the kernel's own threads.
     [[nodiscard]] image_type& image() const { return *image_; }
@@ -100,6 +99,33 @@ public:
     ref<fs::descriptor_table> descriptors;
     [[nodiscard]] fs::descriptor_table& files() const { return *descriptors; }
     fs::path_context paths;
+    // For others (procfs): a reference, or null; and a copy.
+    [[nodiscard]] ref<fs::descriptor_table> find_descriptors()
+    {
+        auto guard = lock();
+        return descriptors;
+    }
+    [[nodiscard]] fs::path_context copy_paths()
+    {
+        auto guard = lock();
+        return paths;
+    }
+    // Directories are let go without the lock: their file system may have work to do.
+    void change_directory(fs::location to)
+    {
+        auto guard = lock();
+        std::swap(paths.working_directory, to);
+        guard.unlock();
+    }
+    void release_files()
+    {
+        fs::path_context old_paths;
+        ref<fs::descriptor_table> old_descriptors;
+        auto guard = lock();
+        std::swap(paths, old_paths);
+        std::swap(descriptors, old_descriptors);
+        guard.unlock();
+    }
 
     // Also changed under the process's lock, since others read it.
     credentials identity{};

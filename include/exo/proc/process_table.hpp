@@ -92,6 +92,14 @@ public:
         auto locked = lock();
         return size_;
     }
+    [[nodiscard]] std::size_t count_of_user(std::uint32_t user)
+    {
+        auto locked = lock();
+        std::size_t count = 0;
+        for (const auto& p : processes_)
+            count += p.identity.user.real == user;
+        return count;
+    }
     // The number handed out last (/proc/loadavg).
     [[nodiscard]] process_id last_id()
     {

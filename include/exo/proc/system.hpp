@@ -3,7 +3,7 @@
 //
 // Types:
 //  - user_mode_type (hal::UserMode) and its `frame`;
-//  - interrupts_type (hal::InterruptControl), for the locks;
+//  - interrupts_type (hal::InterruptControl), for the locks: the scheduler, so that unlocking lets a woken thread run;
 //  - space_type, an mm::address_space, and memory_type, the mm::memory_system that it is made from;
 //  - scheduler_type, a sched::scheduler, and task_type, its task.
 // Functions:
@@ -12,6 +12,7 @@
 //  - now(): monotonic time; wall_clock(): fs::wall_clock; random(span): unpredictable bytes;
 //  - allocate_stack(), free_stack(): kernel stacks;
 //  - log(): the kernel log (a kernel_log, base of every "exo: ..." line);
+//  - session_ended(id): the leader of a session ends, and its terminal with it;
 //  - init_exited(wait_status): PID 1 is gone; does not return.
 
 #pragma once

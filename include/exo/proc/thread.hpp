@@ -1,14 +1,18 @@
 // A thread of a process: a task of the scheduler with a kernel stack, and what the processor and the signals keep for
 // each thread. Members without another owner named belong to the thread itself.
+//
+// It lives on its own after its process was reaped, until the scheduler has left its stack: the composition's hook for
+// ended tasks calls destroy().
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include <exo/base/address.hpp>
-#include <exo/base/check.hpp>
+#include <exo/base/allocator.hpp>
 #include <exo/base/time.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_id.hpp>
@@ -18,10 +22,10 @@ namespace exo::proc {
 
 // How an interrupted call goes on (see proc/errors.hpp).
 enum class restart_kind : std::uint8_t {
-    none,            // the result stands
-    unless_handled,  // EINTR if any handler runs
-    by_action,       // EINTR unless the handler says SA_RESTART
-    with_rest,       // EINTR if any handler runs, else restart_syscall
+    none,           // the result stands
+    unless_handled, // EINTR if any handler runs
+    by_action,      // EINTR unless the handler says SA_RESTART
+    with_rest,      // EINTR if any handler runs, else restart_syscall
 };
 
 template <class System>
@@ -29,28 +33,79 @@ class thread {
 public:
     using frame_type = typename System::frame;
     using state_type = typename System::user_mode_type::state;
+    using space_type = typename System::space_type;
+    using task_type = typename System::task_type;
+    using body = void (*)(thread&);
 
-    thread(exo::proc::process<System>& owner, std::span<std::byte> stack) : stack_{stack}, process_{&owner} {}
+    // A thread that has not started; `run` is what it does in the kernel, and ends by entering user mode or by exit.
+    // Errors: out_of_memory.
+    [[nodiscard]] static result<thread*> create(exo::proc::process<System>& owner, body run)
+    {
+        System& system = owner.system();
+        const auto stack = EXO_TRY(system.allocate_stack());
+        auto made = new_object<thread>(system.heap(), owner, stack, run);
+        if (!made)
+            system.free_stack(stack);
+        return made;
+    }
+    // One that never started, or that the scheduler is done with.
+    static void destroy(thread* t) noexcept
+    {
+        System& system = t->system_;
+        const auto stack = t->task.stack();
+        delete_object(system.heap(), t);
+        system.free_stack(stack);
+    }
+    static void enter_user_mode(thread& t) { t.system_.user_mode().enter(t.first_frame); }
 
+    thread(exo::proc::process<System>& owner, std::span<std::byte> stack, body run)
+        : task{owner.name(), stack, &begin, this}, system_{owner.system()}, process_{&owner}, run_{run}
+    {
+        task.owner = this;
+    }
+
+    [[nodiscard]] System& system() const { return system_; }
     [[nodiscard]] exo::proc::process<System>& process() const { return *process_; }
-    [[nodiscard]] System& system() const { return process_->system(); }
     [[nodiscard]] process_id id() const { return process_->id(); }
-    [[nodiscard]] std::span<std::byte> stack() const { return stack_; }
 
-    // The frame and processor state with which a new thread enters user mode.
+    // The space that the CPU translates with while this thread runs; null for the kernel's own.
+    [[nodiscard]] space_type* space() const { return space_; }
+    // For a thread that has not started, or has the CPU (then use switch_space).
+    void set_space(space_type* s) { space_ = s; }
+    void switch_space(space_type* next)
+    {
+        const auto saved = system_.interrupts().save_and_disable();
+        space_type* previous = std::exchange(space_, next);
+        if (next)
+            next->activate();
+        else if (previous)
+            previous->deactivate();
+        system_.interrupts().restore(saved);
+    }
+
+    task_type task;
+
+    // With which a new thread enters user mode; `state` also holds what a thread that does not run has in the processor.
     frame_type first_frame{};
     state_type state{};
 
     // Signals: `blocked` is written by the thread alone, under its process's lock; `pending` under that lock.
     signal_set blocked{};
     pending_signals pending{};
-    // What `blocked` becomes again on the way to user mode, once no handler needs to see the temporary mask.
+    // What `blocked` becomes again on the way to user mode; a handler that runs first sees the temporary mask.
     signal_set blocked_before{};
     bool blocked_is_temporary{};
     struct alternate_stack {
+        static constexpr std::uint32_t in_use = 1, disabled = 2; // SS_ONSTACK, SS_DISABLE
+
         user_addr base{};
         std::uint64_t size{};
-        std::uint32_t flags{2}; // SS_DISABLE
+        std::uint32_t flags{disabled};
+
+        [[nodiscard]] bool contains(std::uint64_t stack_pointer) const
+        {
+            return (flags & disabled) == 0 && stack_pointer > base.value() && stack_pointer - base.value() <= size;
+        }
     } signal_stack{};
 
     // The call that is going to be started again, and what with.
@@ -59,12 +114,20 @@ public:
     instant restart_deadline{};
     user_addr restart_remainder{};
 
-    // set_tid_address and CLONE_CHILD_CLEARTID: zeroed, and woken as a futex, when the thread ends.
+    // set_tid_address: zeroed, and woken as a futex, when one of several threads ends.
     user_addr clear_id_at_exit{};
 
 private:
-    std::span<std::byte> stack_;
+    static void begin(void* self) noexcept
+    {
+        auto& t = *static_cast<thread*>(self);
+        t.run_(t);
+    }
+
+    System& system_;
     exo::proc::process<System>* process_;
+    body run_;
+    space_type* space_{};
 };
 
 } // namespace exo::proc

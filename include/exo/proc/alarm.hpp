@@ -1,0 +1,65 @@
+// The real-time interval timer of a process (alarm, setitimer): it marks SIGALRM as due and wakes the thread, which posts
+// the signal to itself on its way to user mode.
+
+#pragma once
+
+#include <atomic>
+
+#include <exo/base/time.hpp>
+
+namespace exo::proc {
+
+template <class System>
+class alarm_timer : public System::scheduler_type::timer {
+    using base = typename System::scheduler_type::timer;
+
+public:
+    explicit alarm_timer(std::atomic<bool>& expired) : base{&expire}, expired_{expired} {}
+
+    struct setting {
+        duration remaining{}; // zero: not armed
+        duration interval{};  // zero: once
+    };
+
+    [[nodiscard]] setting read(instant now) const
+    {
+        const instant due = deadline_.load(std::memory_order_relaxed);
+        if (due == instant::never())
+            return {};
+        return {due > now ? due - now : nanoseconds(1), interval_};
+    }
+
+    // By the process's own thread, of which `task` is the task.
+    void set(typename System::scheduler_type& scheduler, typename System::task_type& task, const setting& next)
+    {
+        scheduler.cancel(*this);
+        task_ = &task;
+        interval_ = next.interval;
+        const instant due = next.remaining == duration{} ? instant::never() : scheduler.now() + next.remaining;
+        deadline_.store(due, std::memory_order_relaxed);
+        if (due != instant::never()) {
+            scheduler_ = &scheduler;
+            scheduler.arm(*this, due);
+        }
+    }
+
+private:
+    static instant expire(base& self, instant now) noexcept
+    {
+        auto& alarm = static_cast<alarm_timer&>(self);
+        alarm.expired_.store(true);
+        alarm.task_->interrupt_pending.store(true);
+        alarm.scheduler_->unpark(alarm.task_);
+        const instant next = alarm.interval_ == duration{} ? instant::never() : now + alarm.interval_;
+        alarm.deadline_.store(next, std::memory_order_relaxed);
+        return next;
+    }
+
+    std::atomic<bool>& expired_;
+    std::atomic<instant> deadline_{instant::never()};
+    duration interval_{};
+    typename System::scheduler_type* scheduler_{};
+    typename System::task_type* task_{};
+};
+
+} // namespace exo::proc

@@ -1,0 +1,105 @@
+// Making a process out of another: fork, vfork, and clone as posix_spawn uses it. All or nothing: after an error, nothing
+// of the child is left.
+
+#pragma once
+
+#include <utility>
+
+#include <exo/base/address.hpp>
+#include <exo/base/allocator.hpp>
+#include <exo/base/result.hpp>
+#include <exo/proc/errors.hpp>
+#include <exo/proc/process.hpp>
+#include <exo/proc/process_table.hpp>
+#include <exo/proc/signal.hpp>
+#include <exo/proc/thread.hpp>
+
+namespace exo::proc {
+
+struct fork_request {
+    bool share_image{};      // the child runs in the parent's memory (CLONE_VM) ...
+    bool wait_for_release{}; // ... and the parent waits until it does not any more (CLONE_VFORK)
+    bool share_descriptors{};
+    bool reset_handlers{}; // CLONE_CLEAR_SIGHAND
+    signal exit_signal{signal::sigchld};
+    bool set_tls{};
+    std::uint64_t tls{};
+};
+
+template <class System>
+[[nodiscard]] bool may_have_another_process(process<System>& parent)
+{
+    const auto limit = parent.limits[resource::processes].soft;
+    return parent.identity.privileged() || limit == resource_limit::unlimited ||
+           parent.system().processes().count_of_user(parent.identity.user.real) < limit;
+}
+
+// A process like `parent`, with `child_frame` as the first thing its thread does in user mode. It runs from here on.
+// `announce(child)` is called before that, with its number known. Errors: out_of_memory, too_many_processes; announce's.
+template <class System, class Announce>
+[[nodiscard]] result<process_id> fork_process(thread<System>& parent_thread, const typename System::frame& child_frame,
+                                              const fork_request& request, Announce announce)
+{
+    System& system = parent_thread.system();
+    process<System>& parent = parent_thread.process();
+    if (!may_have_another_process(parent))
+        return fail(errors::too_many_processes);
+
+    auto child = ref<process<System>>::adopt(EXO_TRY(new_object<process<System>>(system.heap(), system)));
+    process<System>& p = *child;
+    static_cast<void>(p.exchange_image(request.share_image ? ref{parent.image()} : EXO_TRY(parent.image().fork())));
+    p.descriptors = request.share_descriptors ? parent.descriptors : EXO_TRY(parent.files().copy());
+    p.paths = parent.paths;
+    p.identity = parent.identity;
+    p.publish_identity();
+    p.limits = parent.limits;
+    p.set_name(parent.name());
+    p.actions = parent.actions;
+    if (request.reset_handlers)
+        p.actions.reset_handlers();
+    p.exit_signal = request.exit_signal;
+
+    auto* t = EXO_TRY(thread<System>::create(p, &thread<System>::enter_user_mode));
+    t->first_frame = child_frame;
+    system.user_mode().save(parent_thread.state);
+    t->state = parent_thread.state;
+    if (request.set_tls)
+        system.user_mode().set_tls_base(t->state, request.tls);
+    t->set_space(&p.image().space());
+    t->blocked = parent_thread.blocked_is_temporary ? parent_thread.blocked_before : parent_thread.blocked;
+    if (!request.share_image || request.wait_for_release)
+        t->signal_stack = parent_thread.signal_stack;
+
+    const auto keep = child; // for vfork, and against an end that comes at once
+    {
+        auto guard = system.processes().lock();
+        p.group = parent.group;
+        p.session = parent.session;
+        if (auto inserted = system.processes().insert(guard, child); !inserted) {
+            guard.unlock();
+            thread<System>::destroy(t);
+            return fail(inserted.error());
+        }
+    }
+    const process_id id = p.id();
+    if (auto announced = announce(p); !announced) {
+        ref<process<System>> gone;
+        auto guard = system.processes().lock();
+        gone = system.processes().remove(guard, p);
+        guard.unlock();
+        thread<System>::destroy(t);
+        return fail(announced.error());
+    }
+    {
+        auto guard = system.processes().lock();
+        p.parent = &parent;
+        parent.children.push_back(p);
+        p.main_thread = t;
+    }
+    system.scheduler().start(t->task);
+    if (request.wait_for_release)
+        p.image_events.wait(system.parker(), [&p] { return p.image_released.load(std::memory_order_acquire); });
+    return id;
+}
+
+} // namespace exo::proc

@@ -1,0 +1,98 @@
+// Making a signal pending, and letting its target know. The half of signals.hpp that the end of a process needs too.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include <exo/base/result.hpp>
+#include <exo/proc/process.hpp>
+#include <exo/proc/process_table.hpp>
+#include <exo/proc/signal.hpp>
+#include <exo/proc/thread.hpp>
+
+namespace exo::proc {
+
+enum class recipient : std::uint8_t { process, main_thread };
+
+// Sets or clears what makes the thread's waits give up. With the process's lock held.
+template <class System>
+void refresh_interruption(thread<System>& t)
+{
+    auto& p = t.process();
+    // Cleared before the alarm is looked at, since its timer does not take the lock.
+    t.task.interrupt_pending.store(false);
+    if (!((t.pending.set() | p.pending.set()) - t.blocked).empty() || p.alarm_expired.load())
+        t.task.interrupt_pending.store(true);
+}
+
+// With the process table locked. Errors: signal_queue_full.
+template <class System>
+result<> post(typename process_table<System>::guard& guard, process<System>& target, const signal_info& info,
+              recipient to = recipient::process);
+
+// SIGCHLD, if the parent wants it, and whoever waits for children looks again. With the process table locked.
+template <class System>
+void notify_parent(typename process_table<System>::guard& guard, process<System>& child, std::int32_t code,
+                   std::int32_t status)
+{
+    process<System>* parent = child.parent;
+    if (!parent)
+        return;
+    const bool ended = code == signal_code::exited || code == signal_code::killed || code == signal_code::dumped;
+    const signal s = ended ? child.exit_signal : signal::sigchld;
+    const bool unwanted = !ended && (parent->actions[signal::sigchld].flags & signal_action::no_child_stop) != 0;
+    if (s != signal::none && !unwanted)
+        (void)post(guard, *parent, {.number = s, .code = code, .sender = child.id(),
+                                    .user = child.identity.user.real, .status = status});
+    parent->child_events.wake_all(child.system().parker());
+}
+
+template <class System>
+result<> post(typename process_table<System>::guard& guard, process<System>& target, const signal_info& info,
+              recipient to)
+{
+    auto& system = target.system();
+    bool continued = false;
+    thread<System>* t = nullptr;
+    {
+        auto locked = target.lock();
+        t = target.main_thread;
+        if (!t)
+            return {};
+        const auto drop = [&](signal_set unwanted) {
+            target.pending.remove(unwanted);
+            t->pending.remove(unwanted);
+        };
+        if (info.number == signal::sigcont) {
+            drop(stop_signals);
+            continued = target.stopping.exchange(false, std::memory_order_acq_rel);
+        } else if (stop_signals.contains(info.number)) {
+            drop(signal_set::of(signal::sigcont));
+        } else if (info.number == signal::sigkill) {
+            continued = target.stopping.exchange(false, std::memory_order_acq_rel);
+        }
+        // A blocked signal stays pending even if it is ignored now: the action may have changed when it is unblocked.
+        if (!target.actions[info.number].ignores(info.number) || t->blocked.contains(info.number)) {
+            auto& queue = to == recipient::process ? target.pending : t->pending;
+            if (auto added = queue.add(info); !added)
+                return added;
+            refresh_interruption(*t);
+            if (!t->blocked.contains(info.number))
+                system.parker().unpark(&t->task);
+        }
+    }
+    if (continued) {
+        target.state = process_state::alive;
+        target.stop_reported = true;
+        if (info.number == signal::sigcont) {
+            target.status = wait_status::continued();
+            target.continue_reported = false;
+            notify_parent(guard, target, signal_code::continued, static_cast<std::int32_t>(signal::sigcont));
+        }
+        target.stop_events.wake_all(system.parker());
+    }
+    return {};
+}
+
+} // namespace exo::proc

@@ -1,0 +1,244 @@
+// Sending signals, and taking them one by one for delivery: masks, default actions, job control (POSIX 2.4). What a
+// handler's frame looks like is the ABI's business (linux/signal_frame.hpp).
+//
+// Locks: whoever sends to processes found by number holds the process table's lock; the state of signals is under each
+// process's own, which is taken inside.
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include <exo/base/errors.hpp>
+#include <exo/base/result.hpp>
+#include <exo/proc/errors.hpp>
+#include <exo/proc/exit.hpp>
+#include <exo/proc/process.hpp>
+#include <exo/proc/process_table.hpp>
+#include <exo/proc/signal.hpp>
+#include <exo/proc/signal_posting.hpp>
+#include <exo/proc/thread.hpp>
+#include <exo/proc/wait_status.hpp>
+
+namespace exo::proc {
+
+// POSIX kill(): who may. SIGCONT also goes to every member of the sender's session.
+template <class System>
+[[nodiscard]] bool may_signal(process<System>& sender, process<System>& target, signal s)
+{
+    const id_set& from = sender.identity.user;
+    const id_set& to = target.identity.user;
+    return from.effective == 0 || from.real == to.real || from.real == to.saved || from.effective == to.real ||
+           from.effective == to.saved || (s == signal::sigcont && sender.session == target.session);
+}
+
+// kill(2): `id` above 0 is a process, 0 the sender's group, -1 everyone but init and the sender, below -1 a group.
+// Signal none only checks. Errors: no_process, not_permitted, signal_queue_full.
+template <class System>
+[[nodiscard]] result<> kill(process<System>& sender, process_id id, signal s)
+{
+    auto& table = sender.system().processes();
+    const signal_info info{
+        .number = s, .code = signal_code::user, .sender = sender.id(), .user = sender.identity.user.real};
+    auto guard = table.lock();
+    bool found = false;
+    bool permitted = false;
+    result<> outcome{};
+    const auto send = [&](process<System>& target) {
+        found = true;
+        if (!may_signal(sender, target, s))
+            return;
+        permitted = true;
+        if (s != signal::none)
+            if (auto posted = post(guard, target, info); !posted)
+                outcome = posted;
+    };
+    if (id > 0) {
+        if (auto* target = table.find(guard, id))
+            send(*target);
+    } else if (id == -1) {
+        table.for_each(guard, [&](process<System>& target) {
+            if (target.id() != init_id && &target != &sender)
+                send(target);
+        });
+    } else {
+        table.for_each_in_group(guard, id == 0 ? sender.group : -id, send);
+    }
+    if (!found)
+        return fail(errors::no_process, static_cast<std::uint64_t>(id));
+    if (!permitted)
+        return fail(errors::not_permitted, static_cast<std::uint64_t>(id));
+    return outcome;
+}
+
+// tgkill(2); `group` -1 does not check the process. Errors: as kill.
+template <class System>
+[[nodiscard]] result<> kill_thread(process<System>& sender, process_id group, process_id id, signal s)
+{
+    auto& table = sender.system().processes();
+    auto guard = table.lock();
+    auto* target = table.find(guard, id);
+    if (!target || (group != -1 && group != target->id()))
+        return fail(errors::no_process, static_cast<std::uint64_t>(id));
+    if (!may_signal(sender, *target, s))
+        return fail(errors::not_permitted, static_cast<std::uint64_t>(id));
+    if (s == signal::none)
+        return {};
+    return post(guard, *target, {.number = s, .code = signal_code::thread, .sender = sender.id(),
+                                 .user = sender.identity.user.real}, recipient::main_thread);
+}
+
+// From a terminal to its foreground group, for instance.
+template <class System>
+void signal_group(System& system, process_id group, signal s)
+{
+    auto& table = system.processes();
+    auto guard = table.lock();
+    table.for_each_in_group(guard, group, [&](process<System>& target) {
+        (void)post(guard, target, {.number = s, .code = signal_code::kernel});
+    });
+}
+
+// What the thread's own instruction has raised. It cannot be put off: blocked or ignored, it ends the process.
+template <class System>
+void raise_fault(thread<System>& t, const signal_info& info)
+{
+    auto& p = t.process();
+    auto guard = p.lock();
+    signal_action& action = p.actions[info.number];
+    if (action.is_ignore() || t.blocked.contains(info.number)) {
+        action = {};
+        t.blocked.remove(info.number);
+    }
+    (void)t.pending.add(info);
+    refresh_interruption(t);
+}
+
+// Changes the mask of the calling thread. What cannot be blocked stays unblocked.
+template <class System>
+void set_blocked(thread<System>& t, signal_set blocked)
+{
+    auto guard = t.process().lock();
+    t.blocked = blocked - unblockable_signals;
+    refresh_interruption(t);
+}
+
+// The mask for the length of one call (sigsuspend, ppoll): it ends on the way to user mode.
+template <class System>
+void set_blocked_for_call(thread<System>& t, signal_set blocked)
+{
+    auto guard = t.process().lock();
+    if (!t.blocked_is_temporary)
+        t.blocked_before = t.blocked;
+    t.blocked_is_temporary = true;
+    t.blocked = blocked - unblockable_signals;
+    refresh_interruption(t);
+}
+
+template <class System>
+void end_blocked_for_call(thread<System>& t)
+{
+    if (!t.blocked_is_temporary)
+        return;
+    t.blocked_is_temporary = false;
+    set_blocked(t, t.blocked_before);
+}
+
+// sigaction(2). A signal that becomes ignored is not pending any more.
+template <class System>
+signal_action exchange_action(process<System>& p, signal s, const signal_action& next)
+{
+    auto guard = p.lock();
+    const signal_action previous = p.actions[s];
+    p.actions[s] = next;
+    p.actions[s].mask = next.mask - unblockable_signals;
+    if (next.ignores(s)) {
+        p.pending.remove(signal_set::of(s));
+        if (p.main_thread)
+            p.main_thread->pending.remove(signal_set::of(s));
+    }
+    return previous;
+}
+
+// Whether no member of the group has a parent in the same session but another group (POSIX 3.264): then nobody could
+// continue what stops.
+template <class System>
+[[nodiscard]] bool is_orphaned(typename process_table<System>::guard& guard, process_table<System>& table,
+                               process_id group)
+{
+    bool orphaned = true;
+    table.for_each_in_group(guard, group, [&](process<System>& member) {
+        if (member.state != process_state::zombie && member.parent && member.parent->session == member.session &&
+            member.parent->group != group)
+            orphaned = false;
+    });
+    return orphaned;
+}
+
+// The calling thread's process stops until SIGCONT or SIGKILL.
+template <class System>
+void stop_process(thread<System>& t, signal by)
+{
+    auto& p = t.process();
+    auto& system = t.system();
+    {
+        auto guard = system.processes().lock();
+        if (by != signal::sigstop && is_orphaned<System>(guard, system.processes(), p.group))
+            return;
+        {
+            auto locked = p.lock();
+            const auto since = t.pending.set() | p.pending.set();
+            if (since.contains(signal::sigcont) || since.contains(signal::sigkill))
+                return;
+            p.stopping = true;
+        }
+        p.state = process_state::stopped;
+        p.status = wait_status::stopped(by);
+        p.stop_reported = false;
+        notify_parent(guard, p, signal_code::stopped, static_cast<int>(by));
+    }
+    p.stop_events.wait(system.parker(), [&p] { return !p.stopping.load(std::memory_order_acquire); });
+}
+
+struct delivery {
+    signal_info info;
+    signal_action action;
+};
+
+// The next signal that a handler of the program wants, after doing what the default actions of those before it say: the
+// process may stop here, or end. Nothing when no signal is left to deliver.
+template <class System>
+[[nodiscard]] std::optional<delivery> next_delivery(thread<System>& t)
+{
+    auto& p = t.process();
+    for (;;) {
+        delivery next;
+        {
+            auto guard = p.lock();
+            if (p.alarm_expired.exchange(false, std::memory_order_acq_rel))
+                (void)p.pending.add({.number = signal::sigalrm, .code = signal_code::kernel});
+            const auto wanted = signal_set{~t.blocked.bits()};
+            next.info = t.pending.take(wanted);
+            if (next.info.number == signal::none)
+                next.info = p.pending.take(wanted);
+            refresh_interruption(t);
+            if (next.info.number == signal::none)
+                return std::nullopt;
+            signal_action& action = p.actions[next.info.number];
+            next.action = action;
+            if (action.ignores(next.info.number))
+                continue;
+            if (!action.is_default()) {
+                if ((action.flags & signal_action::reset_handler) != 0)
+                    action.handler = user_addr{signal_action::default_handler};
+                return next;
+            }
+        }
+        if (stop_signals.contains(next.info.number))
+            stop_process(t, next.info.number);
+        else
+            exit_process(t, wait_status::killed(next.info.number));
+    }
+}
+
+} // namespace exo::proc
