@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <utility>
 
+#include <exo/base/list.hpp>
 #include <exo/fs/errors.hpp>
 #include <exo/fs/file.hpp>
 #include <exo/fs/poll.hpp>
@@ -40,6 +41,8 @@ public:
     [[nodiscard]] virtual poll_events poll(file& /*opened*/, poll_table*) { return poll::always_ready; }
     // Whether lseek fails: it does on a terminal, and does nothing on /dev/null.
     [[nodiscard]] virtual bool is_stream() const noexcept { return false; }
+
+    list_hook registry_hook;
 
 protected:
     ~character_device() = default;

@@ -13,11 +13,15 @@
 
 namespace exo::fs {
 
+class device_registry;
+
 struct environment {
     allocator& heap;
     sync::any_parker& parker;
     mm::page_supply& pages;
     wall_clock& clock;
+    // Null: device nodes cannot be opened.
+    device_registry* devices = nullptr;
     // The page caches that can give memory back; the kernel's out-of-memory path calls reclaimer.reclaim().
     page_reclaimer reclaimer{};
     // What stat calls the device of a file: each file system takes the next.
