@@ -1,0 +1,220 @@
+// CPUs that run on one host thread, in virtual time: the machine that a simulated kernel schedules on.
+//
+// One object models InterruptControl, CpuLocal, Clock, DeadlineTimer and Idle. Code takes no time except where it says
+// so, by spend(); the CPU whose next event is the earliest goes on. Interrupts arrive as on hardware: when they are due
+// and enabled, in the middle of whatever runs there. The same inputs give the same run; explore(seed) also moves between
+// CPUs, and lets time pass, at any point where interrupts are on.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include <exo/base/check.hpp>
+#include <exo/base/time.hpp>
+#include <exo/hal/clock.hpp>
+#include <exo/hal/cpu_local.hpp>
+#include <exo/hal/deadline_timer.hpp>
+#include <exo/hal/idle.hpp>
+#include <exo/hal/interrupt_control.hpp>
+#include <exo/sim/context.hpp>
+
+namespace exo::sim {
+
+class virtual_cpus {
+public:
+    using handler = std::function<void()>;
+
+    explicit virtual_cpus(unsigned count) : cpus_(count) {}
+    virtual_cpus(const virtual_cpus&) = delete;
+    virtual_cpus& operator=(const virtual_cpus&) = delete;
+
+    // What a kernel does on a timer interrupt, and before it returns from any interrupt.
+    void connect(handler on_tick, handler before_return)
+    {
+        on_tick_ = std::move(on_tick);
+        before_return_ = std::move(before_return);
+    }
+    // CPU `cpu` starts with main(), interrupts on; when that returns, it halts for good.
+    void boot(unsigned cpu, handler main)
+    {
+        virtual_cpu& c = cpus_[cpu];
+        EXO_CHECK(!c.stack);
+        c.stack = std::make_unique<std::byte[]>(stack_size);
+        c.owner = this;
+        c.main = std::move(main);
+        c.resumes = now_;
+        fibers_.prepare(c.at, {c.stack.get(), stack_size}, &begin, &c);
+    }
+
+    // Runs the CPUs until stop() is true between two of their steps (true), or until all have halted and nothing is to
+    // come (false). May be called again after that.
+    template <class Stop>
+    bool run_until(Stop stop)
+    {
+        EXO_CHECK(!running_);
+        while (!stop()) {
+            virtual_cpu* next = earliest();
+            if (!next)
+                return false;
+            now_ = std::max(now_, next->event());
+            running_ = next;
+            fibers_.switch_to(host_, next->at);
+            running_ = nullptr;
+        }
+        return true;
+    }
+    // Until everything has come to rest.
+    void run()
+    {
+        (void)run_until([] { return false; });
+    }
+
+    // Has `on_interrupt` run on a CPU as an interrupt handler, as soon as its interrupts are on.
+    void interrupt(unsigned cpu, handler on_interrupt) { cpus_[cpu].posted.push_back(std::move(on_interrupt)); }
+
+    // The running code computes for `time`; interrupts may come in between, and their time does not count.
+    void spend(duration time)
+    {
+        while (time > duration{}) {
+            const instant from = now_;
+            pause(now_ + time);
+            time = time - (now_ - from);
+            deliver();
+        }
+    }
+    void explore(unsigned seed)
+    {
+        exploring_ = true;
+        random_.seed(seed);
+    }
+
+    // hal::InterruptControl. Outside of run the caller stands in for CPU 0 with interrupts off.
+    using state = bool;
+    [[nodiscard]] state save_and_disable() noexcept { return running_ && std::exchange(running_->enabled, false); }
+    void restore(const state& saved) noexcept
+    {
+        EXO_CHECK(running_ || !saved);
+        if (!saved)
+            return;
+        EXO_CHECK(!running_->enabled); // they nest
+        running_->enabled = true;
+        deliver();
+        if (exploring_ && random_() % 4 == 0) {
+            pause(now_ + nanoseconds(random_() % 2 ? 0 : static_cast<int>(random_() % 50'000)));
+            deliver();
+        }
+    }
+    [[nodiscard]] bool enabled() const noexcept { return running_ && running_->enabled; }
+
+    // hal::CpuLocal, Clock, DeadlineTimer, Idle.
+    [[nodiscard]] unsigned current_cpu() const noexcept
+    {
+        return running_ ? static_cast<unsigned>(running_ - cpus_.data()) : 0;
+    }
+    [[nodiscard]] unsigned cpu_limit() const noexcept { return static_cast<unsigned>(cpus_.size()); }
+    [[nodiscard]] instant now() const noexcept { return now_; }
+    void arm(instant deadline) noexcept { cpus_[current_cpu()].deadline = deadline; }
+    void halt_until_interrupt() noexcept
+    {
+        EXO_CHECK(!running_->enabled);
+        running_->enabled = true;
+        if (!running_->due(now_))
+            pause(instant::never());
+        deliver();
+        running_->enabled = false;
+    }
+
+private:
+    static constexpr std::size_t stack_size = 256 * 1024;
+
+    struct virtual_cpu {
+        fibers::context at; // where it stands while another CPU goes on
+        std::unique_ptr<std::byte[]> stack;
+        virtual_cpus* owner{};
+        handler main;
+        bool enabled{true};
+        instant resumes{instant::never()};
+        instant deadline{instant::never()};
+        std::deque<handler> posted;
+
+        [[nodiscard]] bool due(instant now) const { return !posted.empty() || deadline <= now; }
+        [[nodiscard]] instant event() const
+        {
+            if (!enabled)
+                return resumes;
+            return posted.empty() ? std::min(resumes, deadline) : instant{};
+        }
+    };
+
+    virtual_cpu* earliest()
+    {
+        virtual_cpu* best = nullptr;
+        unsigned equals = 0;
+        for (virtual_cpu& c : cpus_) {
+            if (!c.stack || c.event() == instant::never())
+                continue;
+            const instant event = std::max(c.event(), now_);
+            if (!best || event < std::max(best->event(), now_)) {
+                best = &c;
+                equals = 1;
+            } else if (exploring_ && event == std::max(best->event(), now_) && random_() % ++equals == 0) {
+                best = &c;
+            }
+        }
+        return best;
+    }
+
+    // The other CPUs go on; returns at `until`, or when an interrupt is due.
+    void pause(instant until) noexcept
+    {
+        running_->resumes = until;
+        fibers_.switch_to(running_->at, host_);
+    }
+
+    // Each handler may end on another CPU than it began.
+    void deliver() noexcept
+    {
+        while (running_->enabled && running_->due(now_)) {
+            running_->enabled = false;
+            if (running_->deadline <= now_) {
+                running_->deadline = instant::never();
+                on_tick_();
+            } else {
+                const handler next = std::move(running_->posted.front());
+                running_->posted.pop_front();
+                next();
+            }
+            before_return_();
+            running_->enabled = true;
+        }
+    }
+
+    static void begin(void* argument) noexcept
+    {
+        virtual_cpu& c = *static_cast<virtual_cpu*>(argument);
+        c.main();
+        for (;;)
+            c.owner->pause(instant::never());
+    }
+
+    fibers fibers_;
+    fibers::context host_;
+    std::vector<virtual_cpu> cpus_;
+    virtual_cpu* running_{};
+    instant now_{};
+    handler on_tick_{[] {}};
+    handler before_return_{[] {}};
+    bool exploring_{};
+    std::mt19937 random_;
+};
+static_assert(hal::InterruptControl<virtual_cpus> && hal::CpuLocal<virtual_cpus> && hal::Clock<virtual_cpus> &&
+              hal::DeadlineTimer<virtual_cpus> && hal::Idle<virtual_cpus>);
+
+} // namespace exo::sim
