@@ -53,6 +53,30 @@ struct fpu_layout {
         if (xsave)
             area[fxsave_bytes] = std::byte{3}; // XSTATE_BV: x87 and SSE come from the area, the rest is initial
     }
+
+    // Whether loading the area, which a program may have written, raises no exception (SDM volume 1, 10.5.1.2 and
+    // 13.8): no reserved bits of MXCSR and of the XSAVE header, no component that is not enabled.
+    [[nodiscard]] constexpr bool is_loadable(std::span<const std::byte> area) const
+    {
+        constexpr std::size_t mxcsr_at = 24, header_words_at = fxsave_bytes;
+        constexpr std::uint64_t mxcsr_defined = 0xffff;
+        const auto word = [&](std::size_t at, unsigned size) {
+            std::uint64_t value = 0;
+            for (unsigned i = size; i-- > 0;)
+                value = value << 8 | std::to_integer<std::uint64_t>(area[at + i]);
+            return value;
+        };
+        if ((word(mxcsr_at, 4) & ~mxcsr_defined) != 0)
+            return false;
+        if (!xsave)
+            return true;
+        if ((word(header_words_at, 8) & ~components) != 0)
+            return false;
+        for (std::size_t at = header_words_at + 8; at < header_words_at + 64; at += 8)
+            if (word(at, 8) != 0)
+                return false;
+        return true;
+    }
 };
 
 #if defined(__x86_64__)

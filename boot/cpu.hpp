@@ -1,0 +1,40 @@
+// One CPU as the entry code knows it: the block that GS leads to, and the descriptor tables.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <exo/arch/x86_64/cpuid.hpp>
+#include <exo/arch/x86_64/descriptors.hpp>
+
+namespace exo::boot {
+
+// Offsets are known to traps.S.
+struct cpu_block {
+    cpu_block* self{};
+    std::uint64_t kernel_stack{}; // of the thread that runs: where it enters from user mode
+    std::uint64_t user_stack{};   // where SYSCALL keeps the user's RSP for an instant
+    unsigned number{};
+    x86_64::global_descriptor_table descriptors;
+    x86_64::task_state_segment task;
+};
+static_assert(offsetof(cpu_block, kernel_stack) == 8 && offsetof(cpu_block, user_stack) == 16);
+
+// Stacks of their own (SDM volume 3, 6.14.5) for what may arrive when the current stack is not to be trusted.
+enum class interrupt_stack : unsigned { double_fault = 1, nmi, machine_check, debug };
+inline constexpr unsigned interrupt_stacks = 4;
+
+// Features of the CPU that this kernel uses, and whether it turned them on.
+[[nodiscard]] const x86_64::cpu_features& features() noexcept;
+
+// Turns on what the CPU has to offer for protection and floating point. Before the kernel's own tables are loaded.
+void enable_features() noexcept;
+
+// Takes the descriptor tables, GS and the SYSCALL entry into use. `stacks[i]` is for interrupt stack i + 1.
+void install_descriptors(std::span<const std::span<std::byte>, interrupt_stacks> stacks) noexcept;
+
+[[nodiscard]] cpu_block& this_cpu() noexcept;
+
+} // namespace exo::boot

@@ -1,0 +1,171 @@
+// The hardware traits (hal/) of an x86_64 PC with one CPU running, but for those that have a file of their own.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include <exo/arch/x86_64/instructions.hpp>
+#include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/registers.hpp>
+#include <exo/arch/x86_64/trap_frame.hpp>
+#include <exo/base/check.hpp>
+#include <exo/hal/context.hpp>
+#include <exo/hal/cpu_local.hpp>
+#include <exo/hal/entropy_source.hpp>
+#include <exo/hal/idle.hpp>
+#include <exo/hal/interrupt_control.hpp>
+#include <exo/hal/ipi.hpp>
+#include <exo/hal/phys_access.hpp>
+#include <exo/hal/tlb.hpp>
+#include <exo/hal/translation_root.hpp>
+
+#include "cpu.hpp"
+#include "layout.hpp"
+
+extern "C" {
+void exo_switch_stacks(void** save, void* to);
+void exo_thread_start();
+}
+
+namespace exo::boot {
+
+struct interrupt_flag {
+    using state = std::uint64_t;
+
+    state save_and_disable() noexcept
+    {
+        const state before = x86_64::read_flags();
+        x86_64::disable_interrupts();
+        return before;
+    }
+    void restore(const state& saved) noexcept
+    {
+        if (saved & x86_64::rflags::interrupt)
+            x86_64::enable_interrupts();
+        else
+            x86_64::disable_interrupts();
+    }
+    [[nodiscard]] bool enabled() noexcept { return (x86_64::read_flags() & x86_64::rflags::interrupt) != 0; }
+};
+static_assert(hal::InterruptControl<interrupt_flag>);
+
+struct only_cpu {
+    [[nodiscard]] unsigned current_cpu() const noexcept { return this_cpu().number; }
+    [[nodiscard]] unsigned cpu_limit() const noexcept { return 1; }
+};
+static_assert(hal::CpuLocal<only_cpu>);
+
+// Physical memory through the direct map. Pointers into the image and to stacks have a physical address too; what
+// crosses a page of a stack need not be contiguous.
+struct direct_map {
+    [[nodiscard]] std::byte* to_pointer(phys_addr a) const noexcept
+    {
+        return reinterpret_cast<std::byte*>((layout::direct_map + a.value()).value());
+    }
+    [[nodiscard]] phys_addr to_physical(const void* p) const noexcept
+    {
+        const virt_addr v = layout::address_of(p);
+        if (v >= layout::image)
+            return layout::physical_in_image(v);
+        if (v >= layout::direct_map && v < layout::direct_map + layout::direct_map_bytes)
+            return phys_addr{v - layout::direct_map};
+        return walk(v);
+    }
+
+private:
+    [[nodiscard]] phys_addr walk(virt_addr v) const noexcept
+    {
+        using format = x86_64::paging_4_level;
+        phys_addr table{x86_64::read_cr3() & format::address_mask};
+        for (unsigned level = hal::root_level<format>;; --level) {
+            const auto slot = to_pointer(table + hal::index_at<format>(v, level) * sizeof(format::entry));
+            format::entry e;
+            std::memcpy(&e, slot, sizeof e);
+            EXO_CHECK(format::is_present(e));
+            if (format::is_leaf(e, level))
+                return format::address(e, level) + (v.value() & (hal::bytes_at<format>(level) - 1));
+            table = format::address(e, level);
+        }
+    }
+};
+static_assert(hal::PhysAccess<direct_map>);
+
+// Without address-space ids.
+struct local_tlb {
+    void invalidate_page(virt_addr a) noexcept { x86_64::invalidate_page(a.value()); }
+    void invalidate_range(const virt_range& r, std::uint64_t step) noexcept
+    {
+        for (virt_addr a = r.begin; a < r.end; a += step)
+            invalidate_page(a);
+    }
+    void invalidate_space(hal::address_space_id) noexcept { x86_64::write_cr3(x86_64::read_cr3()); }
+    // Changing CR4.PGE forgets global pages too (SDM volume 3, 4.10.4.1).
+    void invalidate_all() noexcept
+    {
+        const std::uint64_t bits = x86_64::read_cr4();
+        if (bits & x86_64::cr4::global_pages) {
+            x86_64::write_cr4(bits & ~x86_64::cr4::global_pages);
+            x86_64::write_cr4(bits);
+        } else {
+            invalidate_space({});
+        }
+    }
+};
+static_assert(hal::Tlb<local_tlb>);
+
+struct page_table_root {
+    void load(const hal::translation_root& root, hal::remembered) noexcept { x86_64::write_cr3(root.table.value()); }
+    [[nodiscard]] hal::translation_root current() const noexcept
+    {
+        return {phys_addr{x86_64::read_cr3() & x86_64::paging_4_level::address_mask}, {}};
+    }
+    [[nodiscard]] unsigned id_limit() const noexcept { return 1; }
+};
+static_assert(hal::TranslationRoot<page_table_root>);
+
+// No other CPU runs, so nobody is to be called.
+struct no_other_cpu {
+    void call(const cpu_set& targets, void (*)(void*) noexcept, void*) noexcept
+    {
+        targets.for_each([](unsigned cpu) { EXO_CHECK(cpu == this_cpu().number); });
+    }
+};
+static_assert(hal::Ipi<no_other_cpu>);
+
+struct stack_switch {
+    struct context {
+        void* stack_pointer{};
+    };
+
+    void prepare(context& c, std::span<std::byte> stack, hal::context_entry entry, void* argument) noexcept
+    {
+        // What exo_switch_stacks pops: r15 r14 r13 r12 rbx rbp, and where it returns to.
+        const std::uint64_t saved[] = {0,
+                                       0,
+                                       reinterpret_cast<std::uint64_t>(argument),
+                                       reinterpret_cast<std::uint64_t>(entry),
+                                       0,
+                                       0,
+                                       reinterpret_cast<std::uint64_t>(&exo_thread_start),
+                                       0};
+        std::byte* at = stack.data() + stack.size() - sizeof saved;
+        std::memcpy(at, saved, sizeof saved);
+        c.stack_pointer = at;
+    }
+    void switch_to(context& from, context& to) noexcept { exo_switch_stacks(&from.stack_pointer, to.stack_pointer); }
+};
+static_assert(hal::Context<stack_switch>);
+
+struct processor_control {
+    void halt_until_interrupt() noexcept
+    {
+        x86_64::enable_interrupts_and_halt();
+        x86_64::disable_interrupts();
+    }
+};
+static_assert(hal::Idle<processor_control>);
+
+} // namespace exo::boot

@@ -1,0 +1,131 @@
+#include "panic.hpp"
+
+#include <exo/arch/x86_64/instructions.hpp>
+#include <exo/base/check.hpp>
+
+#include "layout.hpp"
+#include "log.hpp"
+
+// The symbol table, made from the linked image by src/symbol_table.cpp: addresses as offsets from exo_text_begin in
+// ascending order, the place of each name, and the names, each ended by a zero. The first link has an empty one.
+extern "C" {
+[[gnu::weak]] extern const std::uint32_t exo_symbol_count;
+[[gnu::weak]] extern const std::uint32_t exo_symbol_offsets[];
+[[gnu::weak]] extern const std::uint32_t exo_symbol_names[];
+[[gnu::weak]] extern const char exo_symbol_text[];
+}
+
+namespace exo::boot {
+namespace {
+
+constexpr std::uint16_t debug_exit_port = 0xf4;
+constexpr unsigned deepest_call = 48;
+
+bool in_text(std::uint64_t address)
+{
+    return address >= layout::address_of(exo_text_begin).value() && address < layout::address_of(exo_text_end).value();
+}
+
+// Prints where in which function `address` is.
+void print_location(std::uint64_t address)
+{
+    log("    ", hexadecimal{address});
+    if (in_text(address) && &exo_symbol_count && exo_symbol_count > 0) {
+        const auto offset = static_cast<std::uint32_t>(address - layout::address_of(exo_text_begin).value());
+        std::uint32_t low = 0, high = exo_symbol_count; // the last symbol at or before offset is in [low, high)
+        while (high - low > 1) {
+            const std::uint32_t middle = low + (high - low) / 2;
+            (exo_symbol_offsets[middle] <= offset ? low : high) = middle;
+        }
+        if (exo_symbol_offsets[low] <= offset)
+            log(" ", exo_symbol_text + exo_symbol_names[low], " + ", decimal{offset - exo_symbol_offsets[low]});
+    }
+    log("\n");
+}
+
+// Follows the chain of frame pointers as long as it climbs within one stack.
+void print_calls(std::uint64_t frame_pointer)
+{
+    constexpr std::uint64_t largest_frame = 16 * 1024;
+    for (unsigned depth = 0; depth < deepest_call; ++depth) {
+        if (frame_pointer < layout::direct_map.value() || frame_pointer % sizeof(std::uint64_t) != 0)
+            return;
+        const auto* words = reinterpret_cast<const std::uint64_t*>(frame_pointer);
+        if (!in_text(words[1]))
+            return;
+        print_location(words[1] - 1);
+        if (words[0] <= frame_pointer || words[0] - frame_pointer > largest_frame)
+            return;
+        frame_pointer = words[0];
+    }
+}
+
+void print_registers(const x86_64::trap_frame& f)
+{
+    const struct {
+        const char* name;
+        std::uint64_t value;
+    } registers[] = {
+        {"rax", f.rax}, {"rbx", f.rbx}, {"rcx", f.rcx}, {"rdx", f.rdx},       {"rsi", f.rsi},    {"rdi", f.rdi},
+        {"rbp", f.rbp}, {"rsp", f.rsp}, {"r8 ", f.r8},  {"r9 ", f.r9},        {"r10", f.r10},    {"r11", f.r11},
+        {"r12", f.r12}, {"r13", f.r13}, {"r14", f.r14}, {"r15", f.r15},       {"rip", f.rip},    {"cs ", f.cs},
+        {"flg", f.rflags}, {"err", f.error_code}, {"cr2", x86_64::read_cr2()}, {"cr3", x86_64::read_cr3()},
+    };
+    unsigned column = 0;
+    for (const auto& r : registers) {
+        log(column % 4 == 0 ? "    " : "  ", r.name, " ", hexadecimal{r.value}, column % 4 == 3 ? "\n" : "");
+        ++column;
+    }
+    if (column % 4 != 0)
+        log("\n");
+}
+
+// A panic inside of the report ends it.
+void enter_panic()
+{
+    static constinit bool panicking = false;
+    x86_64::disable_interrupts();
+    if (panicking) {
+        log("\nexo: panic while reporting a panic\n");
+        debug_exit(exit_panic);
+        for (;;)
+            x86_64::halt();
+    }
+    panicking = true;
+}
+
+[[noreturn]] void stop()
+{
+    debug_exit(exit_panic);
+    for (;;)
+        x86_64::halt();
+}
+
+} // namespace
+
+void debug_exit(std::uint8_t code) noexcept
+{
+    x86_64::out32(debug_exit_port, code);
+}
+
+void panic_in_trap(std::string_view reason, std::uint64_t about, const x86_64::trap_frame& frame) noexcept
+{
+    enter_panic();
+    log("\nexo: panic: ", reason, " (", hexadecimal{about}, ")\n  registers\n");
+    print_registers(frame);
+    log("  calls\n");
+    print_location(frame.rip);
+    print_calls(frame.rbp);
+    stop();
+}
+
+} // namespace exo::boot
+
+void exo::panic(const char* message, const char* file, int line) noexcept
+{
+    using namespace boot;
+    enter_panic();
+    log("\nexo: panic: ", message, "\n  at ", file, ":", decimal{static_cast<std::uint64_t>(line)}, "\n  calls\n");
+    print_calls(reinterpret_cast<std::uint64_t>(__builtin_frame_address(0)));
+    stop();
+}
