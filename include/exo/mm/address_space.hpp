@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include <exo/base/address.hpp>
@@ -18,10 +19,15 @@
 #include <exo/base/range.hpp>
 #include <exo/base/ref.hpp>
 #include <exo/base/result.hpp>
+#include <exo/base/tree.hpp>
 #include <exo/hal/translation_root.hpp>
 #include <exo/mm/fault.hpp>
 #include <exo/mm/protection.hpp>
 #include <exo/mm/region.hpp>
+#include <exo/mm/shootdown.hpp>
+#include <exo/mm/table_sharing.hpp>
+#include <exo/sync/lock_rank.hpp>
+#include <exo/sync/mutex.hpp>
 
 namespace exo::mm {
 
@@ -31,6 +37,9 @@ struct space_layout {
     virt_addr mapping_top; // mappings without an address go below this, the highest first
     virt_addr highest;     // nothing is mapped at or above
 };
+
+// What stays free below a region that grows down.
+inline constexpr std::uint64_t stack_guard = 256 * page_size;
 
 struct space_statistics {
     std::uint64_t virtual_pages{};  // in regions
@@ -49,24 +58,21 @@ public:
     [[nodiscard]] result<ref<address_space>> fork();
 
     // The address where it was put. Errors: invalid_argument (length 0, offset or fixed address not a multiple of the
-    // page size, outside of the layout, shared without backing), already_mapped (context: the address), out_of_memory
-    // (also when there is no room).
+    // page size, shared without backing), not_permitted (fixed below the layout), already_mapped, out_of_memory (also
+    // when there is no room).
     [[nodiscard]] result<virt_addr> map(map_request request);
     // Holes in the range are fine. Errors: invalid_argument, out_of_memory (splitting a region takes some).
     [[nodiscard]] result<> unmap(virt_range range);
     // Errors: invalid_argument, not_mapped (context: the first address without a region), out_of_memory.
     [[nodiscard]] result<> protect(virt_range range, protection access);
-    // Drops the pages of private regions in the range: the next access finds zeros, or the pager's contents. Errors:
+    // Drops the pages of the range: the next access finds zeros, or the pager's contents. Errors:
     // invalid_argument, not_mapped, out_of_memory.
     [[nodiscard]] result<> discard(virt_range range);
-    // Moves or resizes what is mapped in `old`, which lies in one region. Errors: not_mapped, invalid_argument,
-    // out_of_memory (`may_move` false: when there is no room in place).
-    [[nodiscard]] result<virt_addr> remap(virt_range old, std::uint64_t length, bool may_move);
 
-    // The heap that brk moves. start_brk says where it begins, once; set_brk moves its end. `limit`: bytes it may
-    // reach.
+    // The heap that brk moves. start_brk says where it begins, once; set_brk moves its end, and returns it. `limit`:
+    // bytes it may reach. Errors: invalid_argument (below the beginning), out_of_memory.
     void start_brk(virt_addr begin);
-    [[nodiscard]] virt_addr brk() const;
+    [[nodiscard]] virt_addr brk();
     [[nodiscard]] result<virt_addr> set_brk(virt_addr end, std::uint64_t limit);
 
     // Makes the page at `a` accessible in the way tried, or says why not: no_region, access_denied, beyond_end
@@ -88,14 +94,96 @@ public:
     [[nodiscard]] space_statistics statistics();
 
     // Loads this space on the calling CPU, in place of what was loaded. Both with interrupts off; neither sleeps.
-    void activate() noexcept;
+    void activate() noexcept { memory_.load({root_.address()}, running_); }
     // Loads the kernel's own root on the calling CPU, on which this space is loaded.
-    void deactivate() noexcept;
+    void deactivate() noexcept { memory_.load({root_.address()}, running_); }
     // The root table, for a debugger or a walker.
-    [[nodiscard]] phys_addr root() const noexcept;
+    [[nodiscard]] phys_addr root() const noexcept { return root_.address(); }
 
 private:
+    using format = typename Memory::format;
+    using entry = typename format::entry;
+    using tables = space_tables<Memory>;
+    using changes = table_changes<Memory>;
+    using lock_type = sync::mutex<sync::lock_rank::regions>;
+
+    // A page asked of a pager while the space is not locked.
+    class paged;
+
+    address_space(Memory& memory, const space_layout& layout, frame_number root)
+        : memory_{memory}, layout_{layout}, root_{root}
+    {
+    }
+    template <class T, class... Args>
+    friend result<T*> exo::new_object(allocator&, Args&&...);
+    template <class T>
+    friend void exo::delete_object(allocator&, T*) noexcept;
+    ~address_space() override = default;
     void last_reference() noexcept override;
+
+    [[nodiscard]] auto lock() { return lock_.lock(memory_.parker); }
+    [[nodiscard]] tables page_tables_here() { return {memory_, root_}; }
+
+    // The rest runs under the lock.
+
+    [[nodiscard]] result<virt_range> whole_pages(virt_range) const;
+    [[nodiscard]] region* first_ending_after(virt_addr a) const;
+    [[nodiscard]] region* region_of(virt_addr a) const;
+    [[nodiscard]] bool is_free(virt_range r) const;
+    [[nodiscard]] result<> check_covered(virt_range r) const;
+    [[nodiscard]] result<virt_addr> find_room(std::uint64_t length) const;
+    [[nodiscard]] result<virt_addr> choose_place(const map_request& request, std::uint64_t length) const;
+
+    void insert(region& r);
+    void erase(region& r);
+    void merge_around(virt_range r);
+
+    // Regions for the two splits that a change of a range may need, made before anything changes.
+    struct spares {
+        owned<region> at_begin;
+        owned<region> at_end;
+    };
+    [[nodiscard]] result<spares> reserve_splits(virt_range r) const;
+    void split(virt_range r, spares& with);
+    void remove(virt_range r, spares& with, changes& to);
+
+    [[nodiscard]] result<region*> region_for(virt_addr a, access tried);
+    [[nodiscard]] region* grow_down_to(virt_addr a);
+    [[nodiscard]] static bool wants_write(const region& r, access tried)
+    {
+        return r.kind == sharing::shared && tried == access::write;
+    }
+    [[nodiscard]] static bool allows(entry e, bool may_write, access tried);
+    [[nodiscard]] entry leaf_for(const region& r, frame_number f, bool writable) const;
+    [[nodiscard]] bool is_sole(frame_number f) const;
+    [[nodiscard]] result<frame_number> copy_of(frame_number f);
+
+    // What the fault did, or nothing: `have` says what to ask of a pager first.
+    [[nodiscard]] result<std::optional<fault_kind>> resolve(virt_addr a, access tried, paged& have, changes& to);
+    [[nodiscard]] result<fault_kind> fill_zero(const region& r, virt_addr page, changes& to);
+    [[nodiscard]] result<fault_kind> fill_paged(const region& r, virt_addr page, access tried, frame_number f,
+                                                changes& to);
+    [[nodiscard]] result<fault_kind> write_private(const region& r, virt_addr page, changes& to);
+    [[nodiscard]] result<fault_kind> write_shared(const region& r, virt_addr page, frame_number f, changes& to);
+
+    // Calls step(memory, done, bytes) for the part of each page, with the lock held.
+    template <class Step>
+    [[nodiscard]] result<> step_through(virt_addr at, std::size_t length, access tried, Step step);
+
+    Memory& memory_;
+    const space_layout layout_;
+    const frame_number root_;
+    active_cpus running_;
+
+    lock_type lock_;
+    tree<region, &region::hook, &region::begin> regions_; // disjoint
+    std::uint64_t virtual_pages_{};
+    std::uint64_t resident_pages_{};
+    virt_addr brk_begin_;
+    virt_addr brk_end_;
 };
 
 } // namespace exo::mm
+
+#include <exo/mm/address_space_faults.hpp>
+#include <exo/mm/address_space_regions.hpp>

@@ -20,6 +20,8 @@ enum class fault_kind : std::uint8_t {
     made_writable, // a page that is shared on purpose, written for the first time
 };
 
+inline constexpr unsigned fault_kind_count = 6;
+
 // Context of each: the faulting address.
 
 // Nothing is mapped there: SIGSEGV with SEGV_MAPERR.

@@ -287,19 +287,18 @@ private:
         frame_info& info = records_[at];
         info.state = frame_info::block_state::free;
         info.order = static_cast<std::uint8_t>(order);
-        info.previous = frame_info::none;
-        info.next = heads_[order];
-        if (info.next != frame_info::none)
-            records_[info.next].previous = at;
+        info.free = {.next = heads_[order], .previous = frame_info::none};
+        if (info.free.next != frame_info::none)
+            records_[info.free.next].free.previous = at;
         heads_[order] = at;
         nonempty_ |= 1u << order;
     }
     void unlink(std::uint32_t at, unsigned order) noexcept
     {
-        frame_info& info = records_[at];
-        (info.previous == frame_info::none ? heads_[order] : records_[info.previous].next) = info.next;
-        if (info.next != frame_info::none)
-            records_[info.next].previous = info.previous;
+        const auto [next, previous] = records_[at].free;
+        (previous == frame_info::none ? heads_[order] : records_[previous].free.next) = next;
+        if (next != frame_info::none)
+            records_[next].free.previous = previous;
         if (heads_[order] == frame_info::none)
             nonempty_ &= ~(1u << order);
     }

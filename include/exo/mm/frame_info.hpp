@@ -20,12 +20,22 @@ struct frame_info {
     };
     static constexpr std::uint32_t none = ~std::uint32_t{0};
 
+    struct free_block {
+        std::uint32_t next; // free blocks of one order form a list, linked by index of the record
+        std::uint32_t previous;
+    };
+    struct page_table {
+        std::uint16_t entries; // how many are not empty
+    };
+
     std::atomic<std::uint32_t> references{};
     block_state state{};
     std::uint8_t order{};
-    std::uint16_t entries{};  // a page table: how many of its entries are in use
-    std::uint32_t next{none}; // free blocks of one order form a list, linked by index of the record
-    std::uint32_t previous{none};
+    std::uint8_t table_levels{}; // in use as a page table with so many levels of tables in its tree; 0: not a table
+    union {
+        free_block free{none, none};
+        page_table table;
+    };
 };
 static_assert(sizeof(frame_info) == 16);
 

@@ -51,18 +51,12 @@ struct region_info {
     growth grows{};
     bool heap{}; // the area that set_brk moves
     ref<pager> backing;
-    std::uint64_t offset{};
+    std::uint64_t offset{}; // of range.begin in the pager's object
 };
 
-struct region {
-    virt_range range;
-    protection access{};
-    sharing kind{};
-    growth grows{};
-    bool heap{};
-    std::uint64_t limit{};
-    ref<pager> backing;
-    std::uint64_t offset{}; // of range.begin in the pager's object
+// A region in its space's tree.
+struct region : region_info {
+    std::uint64_t limit{}; // bytes that it may grow to
 
     tree_hook hook;
 
@@ -71,14 +65,22 @@ struct region {
     {
         return (offset + (a.align_down(page_size) - range.begin)) >> page_shift;
     }
-    // Whether `next`, which starts where this ends, could be one region with this.
+    // Whether `next` could be one region with this.
     [[nodiscard]] bool continues_in(const region& next) const
     {
-        return range.end == next.range.begin && access == next.access && kind == next.kind && grows == next.grows &&
-               grows == growth::fixed && heap == next.heap && backing == next.backing &&
+        return range.end == next.range.begin && access == next.access && kind == next.kind && heap == next.heap &&
+               grows == growth::fixed && next.grows == growth::fixed && backing == next.backing &&
                (!backing || offset + range.size() == next.offset);
     }
-    [[nodiscard]] region_info info() const { return {range, access, kind, grows, heap, backing, offset}; }
+    // Gives the part from `a` on, which lies inside, to `upper`.
+    void split(virt_addr a, region& upper)
+    {
+        static_cast<region_info&>(upper) = *this;
+        upper.limit = limit;
+        upper.offset += backing ? a - range.begin : 0;
+        upper.range.begin = a;
+        range.end = a;
+    }
 };
 
 } // namespace exo::mm

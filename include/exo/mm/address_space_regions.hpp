@@ -1,0 +1,401 @@
+// How an address space keeps its regions: the definitions behind address_space.hpp, faults apart.
+//
+// Each change of a range first makes what can fail (regions for splits, tables of its own at the edges), then changes
+// regions and tables, which cannot. Tables that became private stay so after a failure: nobody can tell.
+
+#pragma once
+
+#include <utility>
+
+#include <exo/base/errors.hpp>
+#include <exo/mm/address_space.hpp>
+#include <exo/mm/errors.hpp>
+
+namespace exo::mm {
+
+// Life and death.
+
+template <class Memory>
+result<ref<address_space<Memory>>> address_space<Memory>::create(Memory& memory, const space_layout& layout)
+{
+    const auto root = EXO_TRY(tables::create_root(memory));
+    auto made = new_object<address_space>(memory.heap, memory, layout, root);
+    if (!made) {
+        tables::destroy_root(memory, root);
+        return fail(made.error());
+    }
+    return ref<address_space>::adopt(*made);
+}
+
+template <class Memory>
+void address_space<Memory>::last_reference() noexcept
+{
+    memory_.unload_here(running_);
+    EXO_CHECK(running_.members().empty());
+    tables::destroy_root(memory_, root_);
+    while (region* r = regions_.first())
+        erase(*r);
+    delete_object(memory_.heap, this);
+}
+
+template <class Memory>
+result<ref<address_space<Memory>>> address_space<Memory>::fork()
+{
+    auto guard = lock();
+    auto child = EXO_TRY(create(memory_, layout_));
+    for (const region& r : regions_) {
+        region* copy = EXO_TRY(new_object<region>(memory_.heap));
+        static_cast<region_info&>(*copy) = r;
+        copy->limit = r.limit;
+        child->insert(*copy);
+    }
+    changes to{memory_, running_};
+    const auto shared = page_tables_here().share_with(child->root_, to);
+    to.flush(); // from here on this space's CPUs ask before they write
+    EXO_TRY(shared);
+    child->resident_pages_ = resident_pages_;
+    child->brk_begin_ = brk_begin_;
+    child->brk_end_ = brk_end_;
+    memory_.counters.forks.add();
+    return child;
+}
+
+// Regions.
+
+template <class Memory>
+result<virt_range> address_space<Memory>::whole_pages(virt_range r) const
+{
+    const auto end = r.end.align_up(page_size);
+    if (!r.begin.is_aligned(page_size) || r.begin >= r.end || end < r.end || layout_.highest < end)
+        return fail(errors::invalid_argument, r.begin.value());
+    return virt_range{r.begin, end};
+}
+
+template <class Memory>
+region* address_space<Memory>::first_ending_after(virt_addr a) const
+{
+    region* above = regions_.upper_bound(a);
+    region* below = above ? regions_.previous(*above) : regions_.last();
+    return below && a < below->range.end ? below : above;
+}
+
+template <class Memory>
+region* address_space<Memory>::region_of(virt_addr a) const
+{
+    region* r = first_ending_after(a);
+    return r && r->range.contains(a) ? r : nullptr;
+}
+
+template <class Memory>
+bool address_space<Memory>::is_free(virt_range r) const
+{
+    const region* next = first_ending_after(r.begin);
+    return !next || r.end <= next->range.begin;
+}
+
+template <class Memory>
+result<> address_space<Memory>::check_covered(virt_range r) const
+{
+    for (auto at = r.begin; at < r.end;) {
+        const region* here = region_of(at);
+        if (!here)
+            return fail(not_mapped, at.value());
+        at = here->range.end;
+    }
+    return {};
+}
+
+template <class Memory>
+result<virt_addr> address_space<Memory>::find_room(std::uint64_t length) const
+{
+    virt_addr end = layout_.mapping_top;
+    for (const region* r = regions_.last(); r; r = regions_.previous(const_cast<region&>(*r))) {
+        if (r->range.end <= end && end - r->range.end >= length)
+            return end - length;
+        const auto gap = r->grows == growth::down ? stack_guard : 0;
+        const auto below = r->range.begin - layout_.lowest > gap ? r->range.begin - gap : layout_.lowest;
+        end = below < end ? below : end;
+    }
+    if (end - layout_.lowest >= length)
+        return end - length;
+    return fail(errors::out_of_memory, length);
+}
+
+template <class Memory>
+result<virt_addr> address_space<Memory>::choose_place(const map_request& request, std::uint64_t length) const
+{
+    const auto wish = request.address;
+    const bool fits = length <= layout_.highest.value() && wish <= layout_.highest - length;
+    if (request.where == placement::anywhere) {
+        const auto at = wish.align_down(page_size);
+        if (fits && layout_.lowest <= at && is_free(virt_range::of_size(at, length)))
+            return at;
+        return find_room(length);
+    }
+    if (!wish.is_aligned(page_size))
+        return fail(errors::invalid_argument, wish.value());
+    if (!fits)
+        return fail(errors::out_of_memory, length);
+    if (wish < layout_.lowest)
+        return fail(errors::not_permitted, wish.value());
+    if (request.where == placement::fixed_noreplace && !is_free(virt_range::of_size(wish, length)))
+        return fail(already_mapped, wish.value());
+    return wish;
+}
+
+template <class Memory>
+void address_space<Memory>::insert(region& r)
+{
+    regions_.insert(r);
+    virtual_pages_ += r.range.size() >> page_shift;
+}
+
+template <class Memory>
+void address_space<Memory>::erase(region& r)
+{
+    regions_.erase(r);
+    virtual_pages_ -= r.range.size() >> page_shift;
+    delete_object(memory_.heap, &r);
+}
+
+template <class Memory>
+void address_space<Memory>::merge_around(virt_range range)
+{
+    region* r = first_ending_after(range.begin);
+    if (r)
+        if (region* before = regions_.previous(*r))
+            r = before;
+    while (r && r->range.begin <= range.end) {
+        region* next = regions_.next(*r);
+        if (next && r->continues_in(*next)) {
+            const auto end = next->range.end;
+            virtual_pages_ += next->range.size() >> page_shift;
+            erase(*next);
+            r->range.end = end;
+        } else {
+            r = next;
+        }
+    }
+}
+
+template <class Memory>
+auto address_space<Memory>::reserve_splits(virt_range r) const -> result<spares>
+{
+    spares made;
+    const region* first = region_of(r.begin);
+    if (first && first->range.begin < r.begin)
+        made.at_begin = EXO_TRY(make_owned<region>(memory_.heap));
+    const region* last = region_of(r.end);
+    if (last && last->range.begin < r.end)
+        made.at_end = EXO_TRY(make_owned<region>(memory_.heap));
+    return made;
+}
+
+template <class Memory>
+void address_space<Memory>::split(virt_range r, spares& with)
+{
+    const auto at = [this](virt_addr a, owned<region>& spare) {
+        if (!spare)
+            return;
+        region* upper = spare.release();
+        region_of(a)->split(a, *upper);
+        regions_.insert(*upper);
+    };
+    at(r.begin, with.at_begin);
+    at(r.end, with.at_end);
+}
+
+template <class Memory>
+void address_space<Memory>::remove(virt_range r, spares& with, changes& to)
+{
+    split(r, with);
+    for (region* at = first_ending_after(r.begin); at && at->range.begin < r.end;) {
+        region* next = regions_.next(*at);
+        erase(*at);
+        at = next;
+    }
+    resident_pages_ -= page_tables_here().detach(r, to);
+}
+
+template <class Memory>
+result<virt_addr> address_space<Memory>::map(map_request request)
+{
+    const auto length = pages_for(request.length) << page_shift;
+    if (length == 0 || request.offset % page_size != 0 || request.offset + length < request.offset ||
+        (request.kind == sharing::shared && !request.backing))
+        return fail(errors::invalid_argument, request.length);
+
+    auto made = EXO_TRY(make_owned<region>(memory_.heap));
+    auto guard = lock();
+    const auto at = EXO_TRY(choose_place(request, length));
+    const auto range = virt_range::of_size(at, length);
+    if (!is_free(range)) {
+        auto splits = EXO_TRY(reserve_splits(range));
+        changes to{memory_, running_};
+        const auto ready = page_tables_here().own_range(range, tables::extent::edges, to);
+        if (ready)
+            remove(range, splits, to);
+        to.flush();
+        EXO_TRY(ready);
+    }
+    region* r = made.release();
+    static_cast<region_info&>(*r) = {.range = range,
+                                     .access = request.access | protection::user,
+                                     .kind = request.kind,
+                                     .grows = request.grows,
+                                     .backing = std::move(request.backing),
+                                     .offset = request.offset};
+    r->limit = request.limit;
+    insert(*r);
+    merge_around(range);
+    guard.unlock();
+
+    if (request.populate)
+        (void)populate(range, includes(request.access, protection::write) ? access::write : access::read);
+    return at;
+}
+
+template <class Memory>
+result<> address_space<Memory>::unmap(virt_range asked)
+{
+    const auto range = EXO_TRY(whole_pages(asked));
+    auto guard = lock();
+    if (is_free(range))
+        return {};
+    auto splits = EXO_TRY(reserve_splits(range));
+    changes to{memory_, running_};
+    const auto ready = page_tables_here().own_range(range, tables::extent::edges, to);
+    if (ready)
+        remove(range, splits, to);
+    to.flush();
+    return ready;
+}
+
+template <class Memory>
+result<> address_space<Memory>::protect(virt_range asked, protection access)
+{
+    const auto range = EXO_TRY(whole_pages(asked));
+    access = access | protection::user;
+    auto guard = lock();
+    EXO_TRY(check_covered(range));
+    auto splits = EXO_TRY(reserve_splits(range));
+    changes to{memory_, running_};
+    auto here = page_tables_here();
+    const auto ready = here.own_range(range, tables::extent::inside, to);
+    if (ready) {
+        split(range, splits);
+        for (region* r = region_of(range.begin); r && r->range.begin < range.end; r = regions_.next(*r))
+            r->access = access;
+        here.for_each_leaf(range, [&](entry* slot, entry e, virt_addr page) {
+            // The right to write comes back with the first write: only then it is clear to whom the page belongs.
+            const auto kept = format::writable(e) ? protection::none : protection::write;
+            here.protect(slot, without(access, kept));
+            to.invalidate_page(page);
+        });
+        merge_around(range);
+    }
+    to.flush();
+    return ready;
+}
+
+template <class Memory>
+result<> address_space<Memory>::discard(virt_range asked)
+{
+    const auto range = EXO_TRY(whole_pages(asked));
+    auto guard = lock();
+    EXO_TRY(check_covered(range));
+    changes to{memory_, running_};
+    auto here = page_tables_here();
+    const auto ready = here.own_range(range, tables::extent::edges, to);
+    if (ready)
+        resident_pages_ -= here.detach(range, to);
+    to.flush();
+    return ready;
+}
+
+template <class Memory>
+void address_space<Memory>::start_brk(virt_addr begin)
+{
+    auto guard = lock();
+    brk_begin_ = brk_end_ = begin;
+}
+
+template <class Memory>
+virt_addr address_space<Memory>::brk()
+{
+    auto guard = lock();
+    return brk_end_;
+}
+
+template <class Memory>
+result<virt_addr> address_space<Memory>::set_brk(virt_addr end, std::uint64_t limit)
+{
+    auto made = EXO_TRY(make_owned<region>(memory_.heap));
+    auto guard = lock();
+    if (end < brk_begin_)
+        return fail(errors::invalid_argument, end.value());
+    if (end - brk_begin_ > limit || layout_.highest < end)
+        return fail(errors::out_of_memory, end.value());
+    const auto old_top = brk_end_.align_up(page_size);
+    const auto new_top = end.align_up(page_size);
+    if (old_top < new_top) {
+        const virt_range more{old_top, new_top};
+        if (!is_free(more))
+            return fail(errors::out_of_memory, end.value());
+        region* r = made.release();
+        r->range = more;
+        r->access = user_data;
+        r->heap = true;
+        insert(*r);
+        merge_around(more);
+    } else if (new_top < old_top) {
+        const virt_range less{new_top, old_top};
+        auto splits = EXO_TRY(reserve_splits(less));
+        changes to{memory_, running_};
+        const auto ready = page_tables_here().own_range(less, tables::extent::edges, to);
+        if (ready)
+            remove(less, splits, to);
+        to.flush();
+        EXO_TRY(ready);
+    }
+    brk_end_ = end;
+    return end;
+}
+
+template <class Memory>
+template <class Visit>
+void address_space<Memory>::for_each_region(Visit visit)
+{
+    for (virt_addr at{}; at < layout_.highest;) {
+        region_info seen;
+        {
+            auto guard = lock();
+            const region* r = first_ending_after(at);
+            if (!r)
+                return;
+            seen = *r;
+        }
+        at = seen.range.end;
+        if (!visit(seen))
+            return;
+    }
+}
+
+template <class Memory>
+result<region_info> address_space<Memory>::region_at(virt_addr a)
+{
+    auto guard = lock();
+    const region* r = region_of(a);
+    if (!r)
+        return fail(no_region, a.value());
+    return *r;
+}
+
+template <class Memory>
+space_statistics address_space<Memory>::statistics()
+{
+    auto guard = lock();
+    return {virtual_pages_, resident_pages_};
+}
+
+} // namespace exo::mm

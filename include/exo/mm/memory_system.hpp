@@ -1,0 +1,134 @@
+// What address spaces stand on, in one object: the frames and their records, the way into physical memory and page
+// tables, shoot-down, the heap for regions, and the kernel's own root. One per machine.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include <exo/base/address.hpp>
+#include <exo/base/allocator.hpp>
+#include <exo/base/cpu_set.hpp>
+#include <exo/hal/cpu_local.hpp>
+#include <exo/hal/entry_store.hpp>
+#include <exo/hal/interrupt_control.hpp>
+#include <exo/hal/phys_access.hpp>
+#include <exo/hal/pte_format.hpp>
+#include <exo/hal/translation_root.hpp>
+#include <exo/mm/fault.hpp>
+#include <exo/mm/page_table.hpp>
+#include <exo/mm/shootdown.hpp>
+#include <exo/sync/any_parker.hpp>
+
+namespace exo::mm {
+
+// How often something happened, since the machine started.
+class counter {
+public:
+    void add(std::int64_t n = 1) noexcept
+    {
+        value_.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed);
+    }
+    [[nodiscard]] std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<std::uint64_t> value_{};
+};
+
+struct memory_counters {
+    counter tables;          // page tables of address spaces, root tables included: now, not ever
+    counter tables_unshared; // tables copied because one of several users wanted to change something below
+    counter faults[fault_kind_count];
+    counter forks;
+    counter flushes; // batches that had something to invalidate
+
+    [[nodiscard]] counter& of(fault_kind kind) { return faults[static_cast<unsigned>(kind)]; }
+};
+
+// Frames is a frame_allocator, Shootdown a shootdown.
+template <hal::PteFormat Format, hal::PhysAccess Phys, hal::EntryStore<typename Format::entry> Entries, class Frames,
+          class Shootdown, hal::TranslationRoot Root, hal::CpuLocal Cpu, hal::InterruptControl Interrupts>
+class memory_system {
+public:
+    using format = Format;
+    using frames_type = Frames;
+    using shootdown_type = Shootdown;
+
+    // What a memory system is made of. All of it outlives the memory system.
+    struct parts {
+        Phys& phys;
+        Entries& entries;
+        Frames& frames;
+        Shootdown& shootdown;
+        Root& root;
+        Cpu& cpu;
+        Interrupts& interrupts;
+        allocator& heap;
+        sync::any_parker& parker;
+        // The table whose upper half every address space gets a copy of: from now on its upper entries do not change.
+        phys_addr kernel_root;
+    };
+
+    explicit memory_system(const parts& p)
+        : tables{p.phys, p.entries}, frames{p.frames}, shootdown{p.shootdown}, heap{p.heap}, parker{p.parker},
+          kernel_root{p.kernel_root}, root_{p.root}, cpu_{p.cpu}, interrupts_{p.interrupts}
+    {
+    }
+    memory_system(const memory_system&) = delete;
+    memory_system& operator=(const memory_system&) = delete;
+
+    page_tables<Format, Phys, Entries> tables;
+    Frames& frames;
+    Shootdown& shootdown;
+    allocator& heap;
+    sync::any_parker& parker;
+    const phys_addr kernel_root;
+    memory_counters counters;
+
+    [[nodiscard]] std::byte* memory_of(frame_number f) const noexcept
+    {
+        return tables.memory().to_pointer(f.address());
+    }
+
+    // Loads `root` on the calling CPU and has the CPU counted in `running` instead of where it was. Interrupts are off.
+    void load(hal::translation_root root, active_cpus& running) noexcept
+    {
+        active_cpus*& here = loaded_[cpu_.current_cpu()];
+        if (here == &running)
+            return;
+        running.join(cpu_.current_cpu());
+        move_to(root, here);
+        here = &running;
+    }
+    // The kernel's own root instead, if the calling CPU is counted in `running`. Interrupts are off.
+    void unload(active_cpus& running) noexcept
+    {
+        active_cpus*& here = loaded_[cpu_.current_cpu()];
+        if (here != &running)
+            return;
+        move_to({kernel_root}, here);
+        here = nullptr;
+    }
+    // Unloads, with interrupts as they may be.
+    void unload_here(active_cpus& running) noexcept
+    {
+        const auto saved = interrupts_.save_and_disable();
+        unload(running);
+        interrupts_.restore(saved);
+    }
+
+private:
+    void move_to(hal::translation_root root, active_cpus* from) noexcept
+    {
+        root_.load(root, hal::remembered::forget);
+        if (from)
+            from->leave(cpu_.current_cpu());
+    }
+
+    Root& root_;
+    Cpu& cpu_;
+    Interrupts& interrupts_;
+    active_cpus* loaded_[cpu_set::limit]{}; // by CPU, changed by that CPU only; null: the kernel's own root
+};
+
+} // namespace exo::mm

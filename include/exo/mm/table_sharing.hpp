@@ -1,0 +1,480 @@
+// Page tables that several address spaces use at once, copied level by level when one of them changes something.
+//
+// Every table below a root, and every page, counts the entries that point to it (frame_info). A table belongs to one
+// space exactly if it and every table above it is counted once; only such tables change, but for two things that harm
+// nobody who shares them: hardware marks entries, and entries lose the right to write. Where a format ANDs that right
+// along the walk, an entry without it above a shared table protects all that lies below; elsewhere only last-level
+// tables are shared, with their own entries protected.
+//
+// To change something, own() goes down from the root. A table counted once becomes writable again. Another is copied:
+// first every child is counted once more and loses the right to write in both copies, then the copy is linked in, then
+// all CPUs of the space forget, and only then the old table is counted once less (the batch does that). So whoever sees
+// a count of one below a table of his own is alone: nobody else has a way left to it, or a translation through it. Two
+// spaces may do this to one table at once without a lock, for what they do to the old table is the same.
+//
+// The caller excludes others from the space whose root it passes.
+
+#pragma once
+
+#include <cstdint>
+
+#include <exo/base/address.hpp>
+#include <exo/base/check.hpp>
+#include <exo/base/page.hpp>
+#include <exo/base/range.hpp>
+#include <exo/base/result.hpp>
+#include <exo/hal/pte_format.hpp>
+#include <exo/mm/flush_batch.hpp>
+#include <exo/mm/frame_info.hpp>
+#include <exo/mm/shootdown.hpp>
+
+namespace exo::mm {
+
+// The software bit of a leaf whose page is shared on purpose: whoever copies its table leaves the right to write alone.
+inline constexpr std::uint8_t shared_leaf = 1;
+
+// Frames that no record describes (device memory) are not counted.
+template <class Memory>
+void acquire_reference(Memory& memory, frame_number f) noexcept
+{
+    if (memory.frames.manages(f))
+        memory.frames.acquire(f);
+}
+
+// One reference less to a page or a table. The last one to a table drops those to everything in it.
+template <class Memory>
+void release_reference(Memory& memory, frame_number f) noexcept
+{
+    using format = typename Memory::format;
+    if (!memory.frames.manages(f) || !memory.frames.drop(f))
+        return;
+    frame_info& info = memory.frames.info(f);
+    if (info.table_levels != 0) {
+        const unsigned level = info.table_levels - 1u;
+        const auto* table = memory.tables.table_at(f.address());
+        auto left = info.table.entries;
+        for (unsigned i = 0; left != 0; ++i) {
+            if (const auto e = memory.tables.entries().load(table + i); e != 0) {
+                release_reference(memory, frame_number{format::address(e, level)});
+                --left;
+            }
+        }
+        info.table_levels = 0;
+        memory.counters.tables.add(-1);
+    }
+    memory.frames.free(f, info.order);
+}
+
+// References on their way out, dropped when nobody can hold a translation any more.
+template <class Memory>
+class retired_references {
+public:
+    static constexpr unsigned capacity = 64;
+
+    explicit retired_references(Memory& memory) : memory_{&memory} {}
+
+    void put(frame_number f) noexcept
+    {
+        EXO_CHECK(count_ < capacity);
+        frames_[count_++] = f;
+    }
+    void release() noexcept
+    {
+        while (count_ > 0)
+            release_reference(*memory_, frames_[--count_]);
+    }
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+
+private:
+    Memory* memory_;
+    unsigned count_{};
+    frame_number frames_[capacity];
+};
+
+// What one operation changes in the tables of one space. The operation flushes before it returns.
+template <class Memory>
+class table_changes {
+public:
+    table_changes(Memory& memory, const active_cpus& running)
+        : memory_{memory}, flusher_{memory.shootdown, {}, running}, batch_{flusher_, retired_references{memory}}
+    {
+    }
+
+    // The translations of these pages, and the entries on the paths to them, are no longer what the tables say.
+    void invalidate(virt_range pages) { batch_.invalidate(pages.begin, page_size, pages.size() >> page_shift, false); }
+    void invalidate_page(virt_addr page) { batch_.invalidate(page, page_size, 1, false); }
+    void invalidate_everything() { batch_.invalidate_everything(false); }
+    // A page became accessible, or more so.
+    void widened([[maybe_unused]] virt_addr page)
+    {
+        if constexpr (Memory::format::caches_absent)
+            invalidate_page(page);
+    }
+    // A reference that no entry holds any more, after what led there was invalidated.
+    void retire(frame_number f)
+    {
+        if (waiting_ == retired_references<Memory>::capacity)
+            flush();
+        batch_.retire(f);
+        ++waiting_;
+    }
+    void flush()
+    {
+        memory_.tables.entries().publish();
+        if (!batch_.pending().empty())
+            memory_.counters.flushes.add();
+        batch_.flush();
+        waiting_ = 0;
+    }
+
+private:
+    using flusher = space_flusher<typename Memory::shootdown_type>;
+
+    Memory& memory_;
+    flusher flusher_;
+    flush_batch<flusher, retired_references<Memory>> batch_;
+    unsigned waiting_{};
+};
+
+template <class Memory>
+class space_tables {
+public:
+    using format = typename Memory::format;
+    using entry = typename format::entry;
+    using changes = table_changes<Memory>;
+
+    // An entry for a page in a table that belongs to the space alone.
+    struct owned_slot {
+        entry* slot;
+        frame_number table;
+    };
+
+    space_tables(Memory& memory, frame_number root) : memory_{memory}, root_{root} {}
+
+    // A root whose lower half is empty and whose upper half is the kernel's. Errors: out_of_memory.
+    [[nodiscard]] static result<frame_number> create_root(Memory& memory)
+    {
+        space_tables made{memory, EXO_TRY(memory.frames.allocate(0))};
+        made.describe(made.root_, hal::root_level<format>, 0);
+        entry* to = made.table_at(made.root_);
+        const entry* from = memory.tables.table_at(memory.kernel_root);
+        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i)
+            made.entries().store(to + i, i < user_entries ? entry{} : made.entries().load(from + i));
+        return made.root_;
+    }
+    // Drops all that the root refers to, and the root. No CPU has it loaded.
+    static void destroy_root(Memory& memory, frame_number root) noexcept
+    {
+        release_reference(memory, root); // its count of entries leaves the kernel's out
+    }
+
+    // The entry for the page at `v`, if all tables on the way exist; empty if not. `may_write`: no entry on the way
+    // forbids it.
+    struct found {
+        entry value{};
+        bool may_write{};
+    };
+    [[nodiscard]] found find(virt_addr v) const noexcept
+    {
+        bool may_write = true;
+        frame_number table = root_;
+        for (unsigned level = hal::root_level<format>;; --level) {
+            const entry e = entries().load(slot_in(table, v, level));
+            may_write = may_write && (format::writable(e) || (!format::hierarchical_write && level != 0));
+            if (level == 0 || e == 0)
+                return {e, e != 0 && may_write};
+            table = below(e, level);
+        }
+    }
+
+    // The entry for the page at `v`, every table above it private, those that were missing made. Errors:
+    // out_of_memory; tables made private by then stay so.
+    [[nodiscard]] result<owned_slot> own(virt_addr v, changes& to)
+    {
+        frame_number table = root_;
+        for (unsigned level = hal::root_level<format>; level > 0; --level)
+            table = EXO_TRY(own_below(table, slot_in(table, v, level), level, v, to));
+        return owned_slot{slot_in(table, v, 0), table};
+    }
+
+    enum class extent : bool {
+        edges,  // the tables of which the range covers a part only
+        inside, // and those that it covers
+    };
+    // Makes the tables that exist in the range private. Errors: as own.
+    [[nodiscard]] result<> own_range(virt_range range, extent which, changes& to)
+    {
+        return own_range_in(root_, hal::root_level<format>, range, which, to);
+    }
+
+    // Takes all pages of the range out, and tables that become empty; the number of pages. The edges are private.
+    std::uint64_t detach(virt_range range, changes& to) noexcept
+    {
+        return detach_in(root_, hal::root_level<format>, range, to);
+    }
+
+    // Calls change(slot, entry, page) for each entry in use in the range, in private tables.
+    template <class Change>
+    void for_each_leaf(virt_range range, Change change)
+    {
+        for_each_leaf_in(root_, hal::root_level<format>, range, change);
+    }
+
+    // Puts a leaf in place of an empty entry. It takes over a reference to the page.
+    void fill(owned_slot at, entry leaf) noexcept
+    {
+        entries().store(at.slot, leaf);
+        ++memory_.frames.info(at.table).table.entries;
+    }
+
+    [[nodiscard]] entry load(owned_slot at) const noexcept { return entries().load(at.slot); }
+    // Puts another leaf in place of one; the caller has the old page invalidated and retired.
+    void replace(owned_slot at, entry leaf) noexcept { entries().exchange(at.slot, leaf); }
+
+    // These keep what hardware marks meanwhile. The first says whether it changed anything.
+    bool forbid_write(entry* slot) noexcept
+    {
+        entry e = entries().load(slot);
+        while (format::writable(e))
+            if (entries().compare_exchange(slot, e, format::without_write(e)))
+                return true;
+        return false;
+    }
+    void allow_write(entry* slot) noexcept
+    {
+        entry e = entries().load(slot);
+        while (!format::writable(e) && !entries().compare_exchange(slot, e, format::with_write(e))) {}
+    }
+    void protect(entry* slot, protection access) noexcept
+    {
+        entry e = entries().load(slot);
+        entry changed{};
+        do {
+            auto attributes = format::attributes(e, 0);
+            attributes.access = access;
+            changed = format::leaf(format::address(e, 0), 0, attributes);
+            if (format::accessed(e))
+                changed = format::with_accessed(changed);
+            if (format::dirty(e))
+                changed = format::with_dirty(changed);
+        } while (!entries().compare_exchange(slot, e, changed));
+    }
+
+    // Lets the new root `child` use all tables below this one. Errors: out_of_memory, on formats that do not protect
+    // hierarchically; the caller destroys `child` then.
+    [[nodiscard]] result<> share_with(frame_number child, changes& to)
+    {
+        return share_in(root_, child, hal::root_level<format>, user_entries, to);
+    }
+
+private:
+    static constexpr unsigned user_entries = hal::entries_per_table<format> / 2;
+
+    [[nodiscard]] auto& entries() const { return memory_.tables.entries(); }
+    [[nodiscard]] entry* table_at(frame_number table) const { return memory_.tables.table_at(table.address()); }
+    [[nodiscard]] entry* slot_in(frame_number table, virt_addr v, unsigned level) const
+    {
+        return memory_.tables.slot_in(table.address(), v, level);
+    }
+    [[nodiscard]] static frame_number below(entry e, unsigned level) { return frame_number{format::address(e, level)}; }
+
+    void describe(frame_number table, unsigned level, std::uint16_t used)
+    {
+        frame_info& info = memory_.frames.info(table);
+        info.table_levels = static_cast<std::uint8_t>(level + 1);
+        info.table = {.entries = used};
+        memory_.counters.tables.add();
+    }
+
+    // Whether those who share the table that holds this entry must not write through it.
+    [[nodiscard]] static bool copied_on_write(entry e, unsigned level)
+    {
+        if (level != 0)
+            return format::hierarchical_write;
+        return (format::attributes(e, level).software & shared_leaf) == 0;
+    }
+
+    // A table with the same entries, counted in what they point to.
+    result<frame_number> copy_table(frame_number from, unsigned level)
+    {
+        const auto copy = EXO_TRY(memory_.frames.allocate(0));
+        entry* source = table_at(from);
+        entry* target = table_at(copy);
+        std::uint16_t used = 0;
+        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i) {
+            entry e = entries().load(source + i);
+            if (e != 0) {
+                ++used;
+                acquire_reference(memory_, below(e, level));
+                if (copied_on_write(e, level)) {
+                    forbid_write(source + i);
+                    e = format::without_write(e);
+                }
+            }
+            entries().store(target + i, e);
+        }
+        describe(copy, level, used);
+        memory_.counters.tables_unshared.add();
+        return copy;
+    }
+
+    // The table below `slot`, which is in the private table `parent`, on the way to `v`: made, or made private.
+    result<frame_number> own_below(frame_number parent, entry* slot, unsigned level, virt_addr v, changes& to)
+    {
+        const entry e = entries().load(slot);
+        if (e == 0) {
+            const auto made = EXO_TRY(memory_.frames.allocate(0));
+            __builtin_memset(table_at(made), 0, page_size);
+            describe(made, level - 1, 0);
+            fill({slot, parent}, format::table(made.address()));
+            return made;
+        }
+        const auto child = below(e, level);
+        if (format::hierarchical_write ? format::writable(e) : level != 1)
+            return child;
+        if (memory_.frames.references(child) == 1) {
+            if constexpr (format::hierarchical_write)
+                allow_write(slot);
+            return child;
+        }
+        const auto copy = EXO_TRY(copy_table(child, level - 1));
+        entries().exchange(slot, format::table(copy.address()));
+        // All ways into the old table lead over the path of `v`; what was remembered below it is right as it is.
+        to.invalidate_page(v.align_down(page_size));
+        to.retire(child);
+        return copy;
+    }
+
+    // Calls visit(slot, part, whole) for the entries of `table` that translate part of `range`: which part, and whether
+    // that is all that the entry translates. visit may return a result<>.
+    template <class Visit>
+    void for_each_slot(frame_number table, unsigned level, virt_range range, Visit visit)
+    {
+        const auto step = hal::bytes_at<format>(level);
+        for (virt_addr at = range.begin; at < range.end;) {
+            const virt_range span = virt_range::of_size(at.align_down(step), step);
+            const virt_range part = span.intersection(range);
+            visit(slot_in(table, at, level), part, part == span);
+            at = span.end;
+        }
+    }
+
+    result<> own_range_in(frame_number table, unsigned level, virt_range range, extent which, changes& to)
+    {
+        result<> outcome;
+        if (level == 0)
+            return outcome;
+        for_each_slot(table, level, range, [&](entry* slot, virt_range part, bool whole) {
+            if (!outcome || (whole && which == extent::edges) || entries().load(slot) == 0)
+                return;
+            const auto child = own_below(table, slot, level, part.begin, to);
+            outcome = child ? own_range_in(*child, level - 1, part, which, to) : fail(child.error());
+        });
+        return outcome;
+    }
+
+    std::uint64_t detach_in(frame_number table, unsigned level, virt_range range, changes& to)
+    {
+        std::uint64_t pages = 0;
+        for_each_slot(table, level, range, [&](entry* slot, virt_range part, bool whole) {
+            const entry e = entries().load(slot);
+            if (e == 0)
+                return;
+            const auto child = below(e, level);
+            if (level == 0) {
+                ++pages;
+            } else if (whole) {
+                pages += count_pages(child, level - 1);
+            } else {
+                pages += detach_in(child, level - 1, part, to);
+                if (memory_.frames.info(child).table.entries != 0)
+                    return;
+                part =
+                    virt_range::of_size(part.begin.align_down(page_size), page_size); // on the way to the empty table
+            }
+            entries().exchange(slot, entry{});
+            --memory_.frames.info(table).table.entries;
+            to.invalidate(part);
+            to.retire(child);
+        });
+        return pages;
+    }
+
+    [[nodiscard]] std::uint64_t count_pages(frame_number table, unsigned level)
+    {
+        std::uint64_t left = memory_.frames.info(table).table.entries;
+        if (level == 0)
+            return left;
+        std::uint64_t pages = 0;
+        const entry* first = table_at(table);
+        for (unsigned i = 0; left != 0; ++i) {
+            if (const entry e = entries().load(first + i); e != 0) {
+                pages += count_pages(below(e, level), level - 1);
+                --left;
+            }
+        }
+        return pages;
+    }
+
+    template <class Change>
+    void for_each_leaf_in(frame_number table, unsigned level, virt_range range, Change& change)
+    {
+        for_each_slot(table, level, range, [&](entry* slot, virt_range part, bool) {
+            const entry e = entries().load(slot);
+            if (e != 0 && level == 0)
+                change(slot, e, part.begin);
+            else if (e != 0)
+                for_each_leaf_in(below(e, level), level - 1, part, change);
+        });
+    }
+
+    result<> share_in(frame_number from, frame_number with, unsigned level, unsigned count, changes& to)
+    {
+        entry* source = table_at(from);
+        std::uint16_t& used = memory_.frames.info(with).table.entries;
+        for (unsigned i = 0; i < count; ++i) {
+            const entry e = entries().load(source + i);
+            if (e == 0)
+                continue;
+            const auto child = below(e, level);
+            entry* target = table_at(with) + i;
+            if constexpr (format::hierarchical_write) {
+                if (forbid_write(source + i))
+                    to.invalidate_everything();
+                acquire_reference(memory_, child);
+                entries().store(target, format::without_write(e));
+            } else if (level == 1) {
+                if (memory_.frames.references(child) == 1 && forbid_write_in(child))
+                    to.invalidate_everything();
+                acquire_reference(memory_, child);
+                entries().store(target, e);
+            } else {
+                const auto copy = EXO_TRY(memory_.frames.allocate(0));
+                __builtin_memset(table_at(copy), 0, page_size);
+                describe(copy, level - 1, 0);
+                entries().store(target, format::table(copy.address()));
+                ++used;
+                EXO_TRY(share_in(child, copy, level - 1, hal::entries_per_table<format>, to));
+                continue;
+            }
+            ++used;
+        }
+        return {};
+    }
+    bool forbid_write_in(frame_number last_level)
+    {
+        bool changed = false;
+        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i) {
+            entry* slot = table_at(last_level) + i;
+            const entry e = entries().load(slot);
+            if (e != 0 && copied_on_write(e, 0))
+                changed |= forbid_write(slot);
+        }
+        return changed;
+    }
+
+    Memory& memory_;
+    frame_number root_;
+};
+
+} // namespace exo::mm
