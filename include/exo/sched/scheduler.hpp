@@ -25,10 +25,13 @@
 #include <exo/hal/idle.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/parker.hpp>
+#include <exo/sched/metrics.hpp>
 #include <exo/sched/policy.hpp>
 #include <exo/sched/task.hpp>
 #include <exo/sched/timer_queue.hpp>
 #include <exo/sync/inbox.hpp>
+#include <exo/trace/counter.hpp>
+#include <exo/trace/registry.hpp>
 
 namespace exo::sched {
 
@@ -45,7 +48,7 @@ concept SchedulerHooks = requires(T& hooks, Task& task, unsigned cpu) {
 };
 
 template <SchedPolicy Policy, hal::Context Context, hal::InterruptControl Interrupts, hal::CpuLocal Cpu, hal::Clock Clock,
-          hal::DeadlineTimer DeadlineTimer, hal::Idle Idle, class Hooks>
+          hal::DeadlineTimer DeadlineTimer, hal::Idle Idle, class Hooks, class Recording = trace::recording>
 class scheduler {
 public:
     using timer = typename timer_queue<Interrupts>::timer;
@@ -94,6 +97,7 @@ public:
         // Snapshots, when read by another CPU.
         [[nodiscard]] duration idle_time() const noexcept { return idle_.run_time(); }
         [[nodiscard]] std::size_t waiting() const noexcept { return queue_.size(); }
+        [[nodiscard]] const sched::metrics<Recording>& metrics() const noexcept { return metrics_; }
 
     private:
         friend scheduler;
@@ -109,6 +113,7 @@ public:
         bool turn_over_{};
         std::atomic<bool> need_switch_{};
         timer_queue<Interrupts> timers_;
+        [[no_unique_address]] sched::metrics<Recording> metrics_;
         alignas(64) sync::inbox<task, &task::mail_> inbox_;
     };
 
@@ -160,6 +165,7 @@ public:
         (void)interrupts_.save_and_disable();
         processor& p = here();
         EXO_CHECK(p.current_ != &p.idle_);
+        p.metrics_.tasks_ended.add();
         p.current_->state_.store(task_state::ended, std::memory_order_relaxed);
         leave(p);
         EXO_PANIC("a task that ended was resumed");
@@ -169,6 +175,7 @@ public:
     void yield() noexcept
     {
         const state saved = interrupts_.save_and_disable();
+        here().metrics_.yields.add();
         reschedule(here(), departure::yielded);
         interrupts_.restore(saved);
     }
@@ -190,14 +197,20 @@ public:
         task& self = *p.current_;
         EXO_CHECK(&self != &p.idle_);
         const bool timed = deadline != instant::never();
-        if (timed && p.timers_.arm(interrupts_, self.alarm_, deadline))
-            arm_no_later(p, deadline);
+        if (timed) {
+            p.metrics_.timed_parks.add();
+            if (p.timers_.arm(interrupts_, self.alarm_, deadline))
+                arm_no_later(p, deadline);
+        }
         self.arrival_ = arrival::woken;
         auto expected = task::token::none;
         if (self.token_.compare_exchange_strong(expected, task::token::parked, std::memory_order_acq_rel,
                                                 std::memory_order_acquire)) {
+            p.metrics_.parks.add();
             self.state_.store(task_state::parked, std::memory_order_relaxed);
             leave(p);
+        } else {
+            p.metrics_.parks_with_token.add();
         }
         self.token_.exchange(task::token::none, std::memory_order_acquire);
         if (timed)
@@ -208,8 +221,12 @@ public:
     void unpark(task* t) noexcept
     {
         // Whoever finds the task parked brings it back; the token keeps others from doing so again before it runs.
-        if (t->token_.exchange(task::token::set, std::memory_order_acq_rel) == task::token::parked)
-            send(*t);
+        if (t->token_.exchange(task::token::set, std::memory_order_acq_rel) != task::token::parked)
+            return;
+        const state saved = interrupts_.save_and_disable();
+        here().metrics_.wake_ups.add();
+        send(*t);
+        restore(saved);
     }
 
     [[nodiscard]] bool interrupted() const noexcept
@@ -245,6 +262,7 @@ public:
     {
         processor& p = here();
         const instant now = clock_.now();
+        p.metrics_.ticks.add();
         p.armed_ = instant::never();
         charge(p, now);
         p.timers_.expire(interrupts_, now);
@@ -290,7 +308,7 @@ public:
             change(entity);
             p.queue_.enqueue(entity, arrival::moved);
             if (&t == p.current_)
-                switch_to_next(p);
+                switch_to_next(p, false);
             else
                 see_whether_it_preempts(p, t);
         }
@@ -299,6 +317,16 @@ public:
 
     // For reading: queue lengths, idle time.
     [[nodiscard]] std::span<const processor> processors() const { return processors_; }
+    // For a trace::registry: the metrics of all CPUs.
+    using metrics_source = trace::table_source<sched::metrics<Recording>>;
+    [[nodiscard]] metrics_source make_metrics_source() const
+    {
+        using counters = sched::metrics<Recording>;
+        std::span<const trace::table_row<counters>> table;
+        if constexpr (Recording::on)
+            table = counters::table;
+        return {table, processors_[0].metrics_, processors_.size(), sizeof(processor)};
+    }
 
 private:
     // Of the calling CPU; interrupts are off wherever it is used for more than a hint.
@@ -311,20 +339,25 @@ private:
         t.scheduler_ = this;
         t.cpu_.store(cpu ? *cpu : cpu_.current_cpu(), std::memory_order_relaxed);
         context_.prepare(t.context_, t.stack_, &enter, &t);
+        here().metrics_.tasks_started.add();
         send(t);
         restore(saved);
     }
 
-    // A ready task goes to its CPU.
+    // A ready task goes to its CPU. Interrupts are off.
     void send(task& t) noexcept
     {
-        const state saved = interrupts_.save_and_disable();
-        const unsigned home = t.cpu_.load(std::memory_order_relaxed);
-        if (home == cpu_.current_cpu())
-            admit(here(), t);
-        else if (processors_[home].inbox_.push(t))
-            hooks_.kick(home);
-        restore(saved);
+        processor& p = here();
+        processor& home = processors_[t.cpu_.load(std::memory_order_relaxed)];
+        if (&home == &p) {
+            admit(p, t);
+            return;
+        }
+        p.metrics_.remote_wake_ups.add();
+        if (home.inbox_.push(t)) {
+            p.metrics_.kicks.add();
+            hooks_.kick(static_cast<unsigned>(&home - processors_.data()));
+        }
     }
     void accept(processor& p, task& t) noexcept
     {
@@ -349,6 +382,7 @@ private:
     {
         if (deadline < p.armed_) {
             p.armed_ = deadline;
+            p.metrics_.timers_armed.add();
             deadline_timer_.arm(deadline);
         }
     }
@@ -375,27 +409,25 @@ private:
         p.inbox_.drain([&](task& t) { accept(p, t); });
         task& self = *p.current_;
         if (&self != &p.idle_) {
-            count(why == departure::yielded ? self.voluntary_switches_ : self.involuntary_switches_);
-            p.queue_.requeue(self, why == departure::preempted && p.turn_over_ ? departure::turn_over : why);
+            if (p.turn_over_ && why == departure::preempted)
+                why = departure::turn_over;
+            if (why == departure::turn_over)
+                p.metrics_.turns_over.add();
+            p.queue_.requeue(self, why);
         }
-        switch_to_next(p);
+        switch_to_next(p, why == departure::yielded);
     }
     // The current thread parks or ends.
     void leave(processor& p) noexcept
     {
         charge(p, clock_.now());
         p.queue_.dequeue(*p.current_);
-        count(p.current_->voluntary_switches_);
         p.inbox_.drain([&](task& t) { accept(p, t); });
-        switch_to_next(p);
-    }
-    static void count(std::atomic<std::uint64_t>& counter) noexcept
-    {
-        counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        switch_to_next(p, true);
     }
 
     // The current thread is queued, parked, ended or idle. Returns when it is picked again.
-    void switch_to_next(processor& p) noexcept
+    void switch_to_next(processor& p, bool voluntary) noexcept
     {
         task* previous = p.current_;
         auto* next = static_cast<task*>(p.queue_.pick());
@@ -408,6 +440,14 @@ private:
         if (next == previous)
             return;
         p.previous_ = previous;
+        p.metrics_.switches.add();
+        if (voluntary) {
+            previous->voluntary_switches_.add();
+            p.metrics_.voluntary_switches.add();
+        } else {
+            previous->involuntary_switches_.add();
+            p.metrics_.involuntary_switches.add();
+        }
         hooks_.switching(*previous, *next);
         context_.switch_to(previous->context_, next->context_);
         finish_switch();

@@ -10,6 +10,7 @@
 
 #include <exo/base/time.hpp>
 #include <exo/sched/policy.hpp>
+#include <exo/trace/counter.hpp>
 
 namespace exo::sched {
 
@@ -48,11 +49,11 @@ public:
     // Switches away from the task: because it parked or yielded; because another took the CPU.
     [[nodiscard]] std::uint64_t voluntary_switches() const noexcept
     {
-        return voluntary_switches_.load(std::memory_order_relaxed);
+        return voluntary_switches_.value();
     }
     [[nodiscard]] std::uint64_t involuntary_switches() const noexcept
     {
-        return involuntary_switches_.load(std::memory_order_relaxed);
+        return involuntary_switches_.value();
     }
 
     // What the task belongs to (a thread of proc); not the scheduler's.
@@ -73,8 +74,8 @@ protected:
     std::atomic<unsigned> cpu_{};
     arrival arrival_{arrival::created};
     std::atomic<std::int64_t> run_time_{};
-    std::atomic<std::uint64_t> voluntary_switches_{};
-    std::atomic<std::uint64_t> involuntary_switches_{};
+    trace::counter<trace::recording> voluntary_switches_;
+    trace::counter<trace::recording> involuntary_switches_;
 };
 
 } // namespace exo::sched
