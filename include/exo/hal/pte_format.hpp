@@ -9,7 +9,9 @@
 //  - leaf(a, level, x) for level <= largest_leaf_level, `a` aligned to the page of that level and below physical_limit:
 //    a leaf with address() a and attributes() x, x.software below 2^software_bits, accessed and dirty clear. What x asks
 //    for is granted exactly, but that read may come with write or execute. It is present exactly if x.access is
-//    accessible(); otherwise it only remembers.
+//    accessible(); otherwise it only remembers. The leaves of frames in a row differ each from the next by the same
+//    amount: leaf(a + n * d, level, x) == leaf(a, level, x) + n * (leaf(d, level, x) - leaf(0, level, x)).
+//  - is_global() is attributes().global of a leaf, and of leaves or'ed together: whether one of them is global.
 //  - table(a): a present table entry, writable, that limits nothing below it.
 //  - writable() tells whether a write through this entry is allowed; with_write and without_write change just that.
 //    hierarchical_write: clearing it in a table entry forbids writing through everything below. (Where it is false, the
@@ -47,6 +49,7 @@ concept PteFormat = requires(typename F::entry e, phys_addr a, virt_addr v, unsi
     { F::is_table(e, level) } noexcept -> std::same_as<bool>;
     { F::address(e, level) } noexcept -> std::same_as<phys_addr>;
     { F::attributes(e, level) } noexcept -> std::same_as<page_attributes>;
+    { F::is_global(e) } noexcept -> std::same_as<bool>;
     { F::writable(e) } noexcept -> std::same_as<bool>;
     { F::with_write(e) } noexcept -> std::same_as<typename F::entry>;
     { F::without_write(e) } noexcept -> std::same_as<typename F::entry>;

@@ -64,14 +64,7 @@ public:
     // The first entry on the path of `v` that is not a table: a leaf, or empty. `v` is canonical.
     [[nodiscard]] place find(phys_addr root, virt_addr v) const noexcept
     {
-        entry* table = table_at(root);
-        for (unsigned level = hal::root_level<Format>;; --level) {
-            entry* slot = table + hal::index_at<Format>(v, level);
-            const entry value = entries_.load(slot);
-            if (!Format::is_table(value, level))
-                return {slot, value, level};
-            table = table_below(value, level);
-        }
+        return find_from<hal::root_level<Format>>(table_at(root), v);
     }
 
     // The leaf `value` at `level`, as seen from the address `v` within its page.
@@ -86,6 +79,18 @@ public:
     [[nodiscard]] Entries& entries() const noexcept { return entries_; }
 
 private:
+    // Unrolled by recursion: constant shifts make a walk a third of the instructions.
+    template <unsigned Level>
+    [[nodiscard]] place find_from(entry* table, virt_addr v) const noexcept
+    {
+        entry* slot = table + hal::index_at<Format>(v, Level);
+        const entry value = entries_.load(slot);
+        if constexpr (Level > 0)
+            if (Format::is_table(value, Level)) [[likely]]
+                return find_from<Level - 1>(table_below(value, Level), v);
+        return {slot, value, Level};
+    }
+
     Phys& memory_;
     Entries& entries_;
 };

@@ -97,11 +97,12 @@ struct paging {
             x.memory = hal::memory_type::uncached;
         else if ((e & write_through_bit) != 0)
             x.memory = hal::memory_type::write_combining;
-        x.global = (e & global_bit) != 0;
+        x.global = is_global(e);
         x.software = static_cast<std::uint8_t>((e & software_mask) >> software_shift);
         return x;
     }
 
+    [[nodiscard]] static constexpr bool is_global(entry e) noexcept { return (e & global_bit) != 0; }
     [[nodiscard]] static constexpr bool writable(entry e) noexcept { return (e & write_bit) != 0; }
     [[nodiscard]] static constexpr entry with_write(entry e) noexcept { return e | write_bit; }
     [[nodiscard]] static constexpr entry without_write(entry e) noexcept { return e & ~write_bit; }

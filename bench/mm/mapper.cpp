@@ -1,0 +1,246 @@
+// The mapper against the loads and stores that it cannot avoid. Tables lie in prefaulted memory, at physical offset 0;
+// an item is one page.
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/paging_entries.hpp>
+#include <exo/base/errors.hpp>
+#include <exo/mm/flush_batch.hpp>
+#include <exo/mm/mapper.hpp>
+
+namespace {
+
+using namespace exo;
+using format = x86_64::paging_4_level;
+using entry = format::entry;
+
+constexpr std::uint64_t GiB = std::uint64_t{1} << 30;
+constexpr std::uint64_t pages_per_GiB = GiB / page_size;
+constexpr std::size_t random_pages = 65'536;
+constexpr virt_addr start{0x4000'0000'0000};
+constexpr phys_addr target{0x1'0000'0000};
+constexpr mm::page_attributes attributes{.access = mm::kernel_data};
+
+struct identity {
+    static std::byte* to_pointer(phys_addr a) noexcept { return reinterpret_cast<std::byte*>(a.value()); }
+    static phys_addr to_physical(const void* p) noexcept { return phys_addr{reinterpret_cast<std::uint64_t>(p)}; }
+};
+static_assert(hal::PhysAccess<identity>);
+
+// A stack of frames, all of them touched.
+class frame_stack {
+public:
+    explicit frame_stack(std::size_t count)
+    {
+        memory_ = static_cast<std::byte*>(std::aligned_alloc(page_size, count * page_size));
+        std::memset(memory_, 1, count * page_size);
+        for (std::size_t i = count; i-- > 0;)
+            free_.push_back(frame_number{identity::to_physical(memory_ + i * page_size)});
+    }
+    frame_stack(const frame_stack&) = delete;
+    frame_stack& operator=(const frame_stack&) = delete;
+    ~frame_stack() { std::free(memory_); }
+
+    result<frame_number> allocate(unsigned) noexcept
+    {
+        if (free_.empty())
+            return fail(errors::out_of_memory, page_size);
+        const frame_number f = free_.back();
+        free_.pop_back();
+        return f;
+    }
+    void free(frame_number f, unsigned) noexcept { free_.push_back(f); }
+
+private:
+    std::byte* memory_;
+    std::vector<frame_number> free_;
+};
+static_assert(hal::FrameSource<frame_stack>);
+
+// There is no TLB to empty; what mapping and unmapping themselves cost is measured.
+struct no_tlb {
+    static void invalidate_page(virt_addr v) noexcept { benchmark::DoNotOptimize(v); }
+    static void invalidate_range(const virt_range& r, std::uint64_t) noexcept { benchmark::DoNotOptimize(&r); }
+    static void invalidate_space(hal::address_space_id id) noexcept { benchmark::DoNotOptimize(id); }
+    static void invalidate_all() noexcept { benchmark::ClobberMemory(); }
+};
+static_assert(hal::Tlb<no_tlb>);
+
+struct machine {
+    using retired = mm::retired_tables<format, identity, x86_64::paging_entries, frame_stack>;
+
+    explicit machine(std::size_t tables) : frames{tables} {}
+
+    identity memory;
+    x86_64::paging_entries entries;
+    frame_stack frames;
+    no_tlb tlb;
+    mm::local_flusher<no_tlb> flusher{tlb};
+    mm::flush_batch<mm::local_flusher<no_tlb>, retired> batch{flusher, retired{memory, entries, frames}};
+    mm::mapper<format, identity, x86_64::paging_entries, frame_stack> mapper{*mm::allocate_table(memory, frames),
+                                                                             memory, entries, frames};
+
+    void clear()
+    {
+        mapper.clear(batch);
+        batch.flush();
+    }
+};
+
+std::vector<virt_addr> some_pages()
+{
+    std::mt19937_64 random{1};
+    std::vector<virt_addr> pages;
+    while (pages.size() < random_pages) {
+        while (pages.size() < random_pages)
+            pages.push_back(start + (random() % (256 * GiB) & ~(page_size - 1)));
+        std::ranges::sort(pages);
+        pages.erase(std::ranges::unique(pages).begin(), pages.end());
+    }
+    std::ranges::shuffle(pages, random);
+    return pages;
+}
+
+void entry_stores(benchmark::State& state)
+{
+    frame_stack frames{512};
+    std::vector<entry*> tables;
+    while (const auto f = frames.allocate(0))
+        tables.push_back(reinterpret_cast<entry*>(identity::to_pointer(f->address())));
+    for (auto _ : state) {
+        entry value = format::leaf(target, 0, attributes);
+        for (entry* table : tables)
+            for (std::size_t i = 0; i < 512; ++i, value += page_size)
+                __atomic_store_n(table + i, value, __ATOMIC_RELAXED); // atomic: one scalar store each
+        benchmark::ClobberMemory();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(pages_per_GiB));
+}
+BENCHMARK(entry_stores)->Name("mm/limit/entry_stores");
+
+void map_page_seq(benchmark::State& state)
+{
+    machine m{1024};
+    for (auto _ : state) {
+        for (std::uint64_t i = 0; i < pages_per_GiB; ++i)
+            if (!m.mapper.map_page(start + i * page_size, target + i * page_size, attributes, m.batch))
+                state.SkipWithError("map_page failed");
+        state.PauseTiming();
+        m.clear();
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(pages_per_GiB));
+}
+BENCHMARK(map_page_seq)->Name("mm/map_page/seq");
+
+void map_page_random(benchmark::State& state)
+{
+    machine m{70'000};
+    const auto pages = some_pages();
+    for (auto _ : state) {
+        phys_addr a = target;
+        for (const virt_addr v : pages) {
+            if (!m.mapper.map_page(v, a, attributes, m.batch))
+                state.SkipWithError("map_page failed");
+            a += page_size;
+        }
+        state.PauseTiming();
+        m.clear();
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(random_pages));
+}
+BENCHMARK(map_page_random)->Name("mm/map_page/random");
+
+void map_range_1GiB(benchmark::State& state)
+{
+    machine m{1024};
+    for (auto _ : state) {
+        if (!m.mapper.map_range(virt_range::of_size(start, GiB), target, attributes, m.batch))
+            state.SkipWithError("map_range failed");
+        state.PauseTiming();
+        m.clear();
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(pages_per_GiB));
+}
+BENCHMARK(map_range_1GiB)->Name("mm/map_range/1GiB");
+
+void unmap_range_1GiB(benchmark::State& state)
+{
+    machine m{1024};
+    for (auto _ : state) {
+        state.PauseTiming();
+        if (!m.mapper.map_range(virt_range::of_size(start, GiB), target, attributes, m.batch))
+            state.SkipWithError("map_range failed");
+        state.ResumeTiming();
+        if (!m.mapper.unmap_range(virt_range::of_size(start, GiB), m.batch))
+            state.SkipWithError("unmap_range failed");
+        m.batch.flush();
+    }
+    m.clear();
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(pages_per_GiB));
+}
+BENCHMARK(unmap_range_1GiB)->Name("mm/unmap_range/1GiB");
+
+struct random_mappings : machine {
+    std::vector<virt_addr> pages = some_pages();
+
+    random_mappings() : machine{70'000}
+    {
+        phys_addr a = target;
+        for (const virt_addr v : pages) {
+            if (!mapper.map_page(v, a, attributes, batch))
+                std::abort();
+            a += page_size;
+        }
+    }
+    ~random_mappings() { clear(); }
+};
+
+// What a walk cannot do without: four loads, each of which needs the one before.
+void walk(benchmark::State& state)
+{
+    random_mappings m;
+    const auto* root = reinterpret_cast<const entry*>(m.mapper.root().value());
+    for (auto _ : state) {
+        entry sum = 0;
+        for (const virt_addr v : m.pages) {
+            const entry* table = root;
+            for (unsigned shift = 39; shift > 12; shift -= 9)
+                table = reinterpret_cast<const entry*>(table[v.value() >> shift & 511] & format::address_mask);
+            sum += table[v.value() >> 12 & 511];
+        }
+        benchmark::DoNotOptimize(sum);
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(random_pages));
+}
+BENCHMARK(walk)->Name("mm/limit/walk");
+
+void translate_random(benchmark::State& state)
+{
+    random_mappings m;
+    for (auto _ : state) {
+        std::uint64_t sum = 0;
+        for (const virt_addr v : m.pages) {
+            const auto found = m.mapper.translate(v);
+            if (!found)
+                state.SkipWithError("translate failed");
+            else
+                sum += found->address.value();
+        }
+        benchmark::DoNotOptimize(sum);
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(random_pages));
+}
+BENCHMARK(translate_random)->Name("mm/translate/random");
+
+} // namespace
