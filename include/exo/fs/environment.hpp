@@ -26,6 +26,8 @@ struct environment {
     page_reclaimer reclaimer{};
     // What stat calls the device of a file: each file system takes the next.
     std::atomic<std::uint32_t> next_device{1};
+    // Of inodes that no file system numbers: pipes, sockets.
+    std::atomic<std::uint64_t> next_anonymous_inode{1};
 };
 
 } // namespace exo::fs
