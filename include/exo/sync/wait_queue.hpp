@@ -34,6 +34,13 @@ public:
         (void)sleep(parker, condition, instant::never(), false);
     }
 
+    // The same, given up at the deadline. Errors: timed_out.
+    template <std::predicate Condition>
+    [[nodiscard]] result<> wait_until(any_parker& parker, Condition condition, instant deadline)
+    {
+        return sleep(parker, condition, deadline, false);
+    }
+
     // The same, given up when the thread is interrupted. Errors: interrupted, timed_out; none if the condition holds.
     template <std::predicate Condition>
     [[nodiscard]] result<> wait_interruptible(any_parker& parker, Condition condition,
