@@ -83,6 +83,11 @@ inline constexpr std::uint32_t mask = 0170000, fifo = 0010000, character_device 
             static_cast<std::uint32_t>((d & 0xff) | (d >> 12 & 0xffffff00))};
 }
 
+[[nodiscard]] constexpr time_record to_time_record(fs::timestamp t)
+{
+    return {t.seconds, t.nanoseconds};
+}
+
 struct stat {
     std::uint64_t device;
     std::uint64_t inode;
@@ -95,9 +100,9 @@ struct stat {
     std::int64_t size;
     std::int64_t block_size;
     std::int64_t blocks;
-    timespec accessed;
-    timespec modified;
-    timespec changed;
+    time_record accessed;
+    time_record modified;
+    time_record changed;
     std::int64_t unused[3];
 };
 static_assert(sizeof(stat) == 144);
@@ -115,9 +120,9 @@ static_assert(sizeof(stat) == 144);
             .size = static_cast<std::int64_t>(s.size),
             .block_size = s.block_size,
             .blocks = static_cast<std::int64_t>(s.blocks),
-            .accessed = to_timespec(s.accessed),
-            .modified = to_timespec(s.modified),
-            .changed = to_timespec(s.changed),
+            .accessed = to_time_record(s.accessed),
+            .modified = to_time_record(s.modified),
+            .changed = to_time_record(s.changed),
             .unused = {}};
 }
 

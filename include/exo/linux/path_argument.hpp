@@ -27,7 +27,7 @@ public:
         auto copied = c.read_string(text, short_);
         if (!copied && copied.error() == fs::errors::name_too_long) {
             long_ = EXO_TRY(owned_array<char>::create(c.system.heap(), fs::longest_path + 1));
-            copied = c.read_string(text, long_);
+            copied = c.read_string(text, {long_.data(), long_.size()});
         }
         text_ = EXO_TRY(std::move(copied));
         if (directory == at_flag::working_directory || text_.starts_with('/'))
