@@ -1,0 +1,206 @@
+#include <doctest/doctest.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include <exo/mm/heap.hpp>
+#include <mm/plain.hpp>
+
+using namespace exo;
+
+namespace {
+
+template <class Policy>
+struct world {
+    explicit world(std::size_t frame_count = 4096, unsigned cpus = 1)
+        : frames{frame_count, cpus}, memory{frames.first, frame_count}, caches(cpus)
+    {
+        frames.add_all();
+    }
+    using heap_type = mm::heap<plain::memory, plain::frame_allocator, plain::interrupts, plain::cpus, Policy>;
+
+    plain::frames frames;
+    plain::memory memory;
+    std::vector<mm::heap_cache> caches;
+    heap_type heap{memory, frames.allocator, frames.interrupt_control, frames.cpu, caches};
+};
+
+// Whether `misuse` ends the program, seen from a process of its own.
+template <class Misuse>
+bool ends_the_program(Misuse misuse)
+{
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::close(STDERR_FILENO);
+        std::signal(SIGABRT, SIG_DFL);
+        misuse();
+        ::_exit(0);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+} // namespace
+
+TEST_CASE_TEMPLATE("Objects of all sizes and alignments never overlap, keep their contents, and all memory comes back",
+                   Policy, mm::unchecked_heap, mm::checked_heap)
+{
+    std::mt19937 random{7};
+    world<Policy> w;
+    {
+        struct object {
+            std::size_t size;
+            std::size_t alignment;
+            unsigned char contents;
+        };
+        std::map<std::byte*, object> objects;
+        for (int step = 0; step < 30'000; ++step) {
+            if (objects.size() < 500 && random() % 9 < 5) {
+                std::size_t size = random() % 3 != 0 ? random() % 300 : random() % 3000;
+                if (random() % 200 == 0)
+                    size = random() % 100'000;
+                const std::size_t alignment = std::size_t{1} << (random() % 4 != 0 ? random() % 5 : random() % 14);
+                auto* at = static_cast<std::byte*>(w.heap.allocate(size, alignment));
+                REQUIRE(at);
+                REQUIRE(w.memory.to_physical(at).is_aligned(alignment < 16 ? 16 : alignment));
+                const auto next = objects.lower_bound(at);
+                REQUIRE((next == objects.end() || at + size <= next->first));
+                if (next != objects.begin())
+                    REQUIRE((std::prev(next)->first + std::prev(next)->second.size <= at));
+                const auto contents = static_cast<unsigned char>(random());
+                std::memset(at, contents, size);
+                objects.emplace(at, object{size, alignment, contents});
+            } else if (!objects.empty()) {
+                auto victim = std::next(objects.begin(), static_cast<int>(random() % objects.size()));
+                const auto& [size, alignment, contents] = victim->second;
+                for (std::size_t i = 0; i < size; ++i)
+                    REQUIRE(victim->first[i] == std::byte{contents});
+                w.heap.deallocate(victim->first, size, alignment);
+                objects.erase(victim);
+            }
+        }
+        std::size_t asked = 0;
+        for (const auto& [at, o] : objects)
+            asked += o.size;
+        CHECK(w.heap.bytes_in_use() >= asked);
+        for (const auto& [at, o] : objects)
+            w.heap.deallocate(at, o.size, o.alignment);
+    }
+    CHECK(w.heap.bytes_in_use() == 0);
+}
+
+TEST_CASE("What the heap holds when nothing is in use is little, and goes back with it")
+{
+    plain::frames frames{4096};
+    frames.add_all();
+    plain::memory memory{frames.first, 4096};
+    std::vector<mm::heap_cache> caches(1);
+    {
+        mm::heap<plain::memory, plain::frame_allocator, plain::interrupts, plain::cpus> heap{
+            memory, frames.allocator, frames.interrupt_control, frames.cpu, caches};
+        for (const std::size_t size : {16u, 64u, 700u, 2048u, 5000u}) {
+            std::vector<void*> taken;
+            for (int i = 0; i < 300; ++i)
+                taken.push_back(heap.allocate(size, 8));
+            CHECK(heap.bytes_in_use() >= 300 * size);
+            for (void* at : taken)
+                heap.deallocate(at, size, 8);
+        }
+        CHECK(heap.bytes_in_use() == 0);
+        CHECK(heap.frames_held() < 40);
+        CHECK(frames.allocator.free_frames() == 4096 - heap.frames_held());
+    }
+    CHECK(frames.allocator.free_frames() == 4096);
+}
+
+TEST_CASE("Out of memory is null, and what was there stays usable")
+{
+    world<mm::checked_heap> w{64};
+    std::vector<void*> taken;
+    while (void* at = w.heap.allocate(200, 8)) {
+        std::memset(at, 1, 200);
+        taken.push_back(at);
+    }
+    CHECK(taken.size() == 64 * 15); // every frame a slab of 15
+    CHECK(w.heap.allocate(3000, 8) == nullptr);
+    CHECK(w.heap.allocate(std::size_t{1} << 40, 8) == nullptr);
+    CHECK(w.heap.allocate(8, 8) == nullptr);
+    for (void* at : taken)
+        w.heap.deallocate(at, 200, 8);
+    void* at = w.heap.allocate(3000, 8);
+    CHECK(at != nullptr);
+    w.heap.deallocate(at, 3000, 8);
+}
+
+TEST_CASE("Objects move between the CPUs of their threads, and none is lost or given twice")
+{
+    constexpr unsigned threads = 3;
+    world<mm::checked_heap> w{8192, threads};
+    std::vector<std::pair<unsigned char*, std::size_t>> left[threads];
+    std::atomic<bool> damaged{};
+    const auto run = [&](unsigned cpu, std::vector<std::pair<unsigned char*, std::size_t>> mine) {
+        plain::cpu_of_thread = cpu;
+        std::mt19937 random{cpu};
+        for (int i = 0; i < 20'000; ++i) {
+            if (mine.size() < 200 && random() % 2 == 0) {
+                const std::size_t size = 1 + random() % 600;
+                auto* at = static_cast<unsigned char*>(w.heap.allocate(size, 8));
+                at[0] = at[size - 1] = static_cast<unsigned char>(size);
+                mine.emplace_back(at, size);
+            } else if (!mine.empty()) {
+                std::swap(mine[random() % mine.size()], mine.back());
+                const auto [at, size] = mine.back();
+                damaged = damaged || at[0] != static_cast<unsigned char>(size) || at[size - 1] != at[0];
+                w.heap.deallocate(at, size, 8);
+                mine.pop_back();
+            }
+        }
+        left[cpu] = std::move(mine);
+    };
+    for (int round = 0; round < 2; ++round) {
+        std::vector<std::thread> running;
+        for (unsigned cpu = 0; cpu < threads; ++cpu)
+            running.emplace_back(run, cpu, std::move(left[(cpu + 1) % threads]));
+        for (auto& thread : running)
+            thread.join();
+    }
+    CHECK_FALSE(damaged);
+    for (const auto& mine : left)
+        for (const auto& [at, size] : mine)
+            w.heap.deallocate(at, size, 8);
+    CHECK(w.heap.bytes_in_use() == 0);
+}
+
+TEST_CASE("The checked heap finds double frees, writes after a free, and frees of what is no object")
+{
+    world<mm::checked_heap> w;
+    auto* first = static_cast<char*>(w.heap.allocate(100, 8));
+    auto* second = static_cast<char*>(w.heap.allocate(100, 8));
+    CHECK_FALSE(ends_the_program([&] {
+        w.heap.deallocate(first, 100, 8);
+        (void)w.heap.allocate(100, 8);
+    }));
+    CHECK(ends_the_program([&] {
+        w.heap.deallocate(first, 100, 8);
+        w.heap.deallocate(second, 100, 8);
+        w.heap.deallocate(first, 100, 8);
+    }));
+    CHECK(ends_the_program([&] {
+        w.heap.deallocate(first, 100, 8);
+        first[50] = 1;
+        (void)w.heap.allocate(100, 8);
+    }));
+    CHECK(ends_the_program([&] { w.heap.deallocate(first + 16, 100, 8); }));
+    CHECK(ends_the_program([&] { w.heap.deallocate(first, 200, 8); }));
+    w.heap.deallocate(first, 100, 8);
+    w.heap.deallocate(second, 100, 8);
+}
