@@ -54,7 +54,7 @@ public:
         ~context()
         {
             if (made_fiber_)
-                __tsan_destroy_fiber(fiber_);
+                __tsan_destroy_fiber(made_fiber_);
         }
 #endif
 
@@ -69,8 +69,8 @@ public:
         std::size_t stack_size_{};
 #endif
 #if defined(EXO_SIM_TSAN)
-        void* fiber_{};
-        bool made_fiber_{};
+        void* fiber_{}; // where it was left: another's, when a context holds whatever ran at the time
+        void* made_fiber_{};
 #endif
     };
 
@@ -90,9 +90,8 @@ public:
         c.stack_size_ = stack.size();
 #endif
 #if defined(EXO_SIM_TSAN)
-        EXO_CHECK(!c.fiber_);
-        c.fiber_ = __tsan_create_fiber(0);
-        c.made_fiber_ = true;
+        EXO_CHECK(!c.made_fiber_);
+        c.fiber_ = c.made_fiber_ = __tsan_create_fiber(0);
 #endif
         std::memset(reinterpret_cast<void*>(end - 16), 0, 16);
         std::memcpy(reinterpret_cast<void*>(top), frame, sizeof(frame));
@@ -106,8 +105,7 @@ public:
         __sanitizer_start_switch_fiber(&from.fake_stack_, to.stack_bottom_, to.stack_size_);
 #endif
 #if defined(EXO_SIM_TSAN)
-        if (!from.fiber_)
-            from.fiber_ = __tsan_get_current_fiber();
+        from.fiber_ = __tsan_get_current_fiber();
         __tsan_switch_to_fiber(to.fiber_, 0);
 #endif
         switch_stacks(&from.stack_pointer_, to.stack_pointer_);
