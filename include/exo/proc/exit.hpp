@@ -62,8 +62,8 @@ void release_orphaned_group(typename process_table<System>::guard& guard, proces
     if (!stopped || !orphaned)
         return;
     table.for_each_in_group(guard, group, [&](process<System>& member) {
-        (void)post(guard, member, {.number = signal::sighup, .code = signal_code::kernel});
-        (void)post(guard, member, {.number = signal::sigcont, .code = signal_code::kernel});
+        (void)post<System>(guard, member, {.number = signal::sighup, .code = signal_code::kernel});
+        (void)post<System>(guard, member, {.number = signal::sigcont, .code = signal_code::kernel});
     });
 }
 
@@ -104,12 +104,10 @@ template <class System>
             child->parent = &init;
             child->exit_signal = signal::sigchld;
             init.children.push_back(*child);
-            if (child->state == process_state::zombie) {
-                const bool killed = child->status.was_killed();
-                notify_parent(guard, *child, killed ? signal_code::killed : signal_code::exited, child->status.code());
-            } else if (child->group != p.group) {
+            if (child->state == process_state::zombie)
+                notify_parent<System>(guard, *child);
+            else if (child->group != p.group)
                 release_orphaned_group<System>(guard, table, child->group, &p);
-            }
         }
         release_orphaned_group<System>(guard, table, p.group, &p);
 
@@ -117,7 +115,7 @@ template <class System>
         p.status = status;
         announce_image_released(p);
         const bool silent = p.parent && wants_no_zombies(*p.parent);
-        notify_parent(guard, p, status.was_killed() ? signal_code::killed : signal_code::exited, status.code());
+        notify_parent<System>(guard, p);
         if (silent)
             unwanted = reap(guard, p);
     }

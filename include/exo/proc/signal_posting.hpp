@@ -31,20 +31,21 @@ template <class System>
 result<> post(typename process_table<System>::guard& guard, process<System>& target, const signal_info& info,
               recipient to = recipient::process);
 
-// SIGCHLD, if the parent wants it, and whoever waits for children looks again. With the process table locked.
+// The parent learns of the child's status: SIGCHLD, if it wants one, and whoever waits for children looks again. With the
+// process table locked.
 template <class System>
-void notify_parent(typename process_table<System>::guard& guard, process<System>& child, std::int32_t code,
-                   std::int32_t status)
+void notify_parent(typename process_table<System>::guard& guard, process<System>& child)
 {
     process<System>* parent = child.parent;
     if (!parent)
         return;
-    const bool ended = code == signal_code::exited || code == signal_code::killed || code == signal_code::dumped;
+    const auto [code, status] = child.status.child_signal();
+    const bool ended = child.state == process_state::zombie;
     const signal s = ended ? child.exit_signal : signal::sigchld;
     const bool unwanted = !ended && (parent->actions[signal::sigchld].flags & signal_action::no_child_stop) != 0;
     if (s != signal::none && !unwanted)
-        (void)post(guard, *parent, {.number = s, .code = code, .sender = child.id(),
-                                    .user = child.identity.user.real, .status = status});
+        (void)post<System>(guard, *parent, {.number = s, .code = code, .sender = child.id(),
+                                            .user = child.identity.user.real, .status = status});
     parent->child_events.wake_all(child.system().parker());
 }
 
@@ -88,7 +89,7 @@ result<> post(typename process_table<System>::guard& guard, process<System>& tar
         if (info.number == signal::sigcont) {
             target.status = wait_status::continued();
             target.continue_reported = false;
-            notify_parent(guard, target, signal_code::continued, static_cast<std::int32_t>(signal::sigcont));
+            notify_parent<System>(guard, target);
         }
         target.stop_events.wake_all(system.parker());
     }

@@ -50,7 +50,7 @@ template <class System>
             return;
         permitted = true;
         if (s != signal::none)
-            if (auto posted = post(guard, target, info); !posted)
+            if (auto posted = post<System>(guard, target, info); !posted)
                 outcome = posted;
     };
     if (id > 0) {
@@ -84,7 +84,7 @@ template <class System>
         return fail(errors::not_permitted, static_cast<std::uint64_t>(id));
     if (s == signal::none)
         return {};
-    return post(guard, *target, {.number = s, .code = signal_code::thread, .sender = sender.id(),
+    return post<System>(guard, *target, {.number = s, .code = signal_code::thread, .sender = sender.id(),
                                  .user = sender.identity.user.real}, recipient::main_thread);
 }
 
@@ -95,7 +95,7 @@ void signal_group(System& system, process_id group, signal s)
     auto& table = system.processes();
     auto guard = table.lock();
     table.for_each_in_group(guard, group, [&](process<System>& target) {
-        (void)post(guard, target, {.number = s, .code = signal_code::kernel});
+        (void)post<System>(guard, target, {.number = s, .code = signal_code::kernel});
     });
 }
 
@@ -195,7 +195,7 @@ void stop_process(thread<System>& t, signal by)
         p.state = process_state::stopped;
         p.status = wait_status::stopped(by);
         p.stop_reported = false;
-        notify_parent(guard, p, signal_code::stopped, static_cast<int>(by));
+        notify_parent<System>(guard, p);
     }
     p.stop_events.wait(system.parker(), [&p] { return !p.stopping.load(std::memory_order_acquire); });
 }

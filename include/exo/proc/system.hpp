@@ -10,6 +10,8 @@
 //  - heap(), parker(), interrupts(), user_mode(), memory(), scheduler(), vfs(), file_environment(): the components;
 //  - processes(): the process_table;
 //  - now(): monotonic time; wall_clock(): fs::wall_clock; random(span): unpredictable bytes;
+//  - memory_status(), boot_options(), processor(n), processor_count(), terminals(): for /proc and the like;
+//  - futexes(): the futex_table;
 //  - allocate_stack(), free_stack(): kernel stacks;
 //  - log(): the kernel log (a kernel_log, base of every "exo: ..." line);
 //  - session_ended(id): the leader of a session ends, and its terminal with it;
@@ -26,6 +28,8 @@
 #include <exo/fs/environment.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/user_mode.hpp>
+#include <exo/proc/futex.hpp>
+#include <exo/proc/memory_status.hpp>
 #include <exo/sync/any_parker.hpp>
 
 namespace exo::proc {
@@ -52,6 +56,8 @@ concept System = requires(S& system, std::span<std::byte> bytes) {
     { system.random(bytes) } -> std::same_as<void>;
     { system.allocate_stack() } -> std::same_as<result<std::span<std::byte>>>;
     { system.free_stack(bytes) } -> std::same_as<void>;
+    { system.memory_status() } -> std::same_as<memory_status>;
+    { system.futexes() } -> std::same_as<futex_table&>;
     system.vfs();
     system.processes();
     system.log();

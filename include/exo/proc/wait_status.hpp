@@ -23,6 +23,21 @@ public:
     [[nodiscard]] constexpr bool was_killed() const { return (word_ & 0x7f) != 0 && (word_ & 0x7f) != 0x7f; }
     // The exit code, or the signal that killed or stopped.
     [[nodiscard]] constexpr int code() const { return was_killed() ? word_ & 0x7f : (word_ >> 8) & 0xff; }
+    // What SIGCHLD and waitid say about it: si_code and si_status.
+    struct child_record {
+        std::int32_t code;
+        std::int32_t status;
+    };
+    [[nodiscard]] constexpr child_record child_signal() const
+    {
+        if (*this == continued())
+            return {signal_code::continued, static_cast<std::int32_t>(signal::sigcont)};
+        if ((word_ & 0xff) == 0x7f)
+            return {signal_code::stopped, code()};
+        if (was_killed())
+            return {(word_ & 0x80) != 0 ? signal_code::dumped : signal_code::killed, code()};
+        return {signal_code::exited, code()};
+    }
     // As a shell reports it: 128 + signal for a process that was killed.
     [[nodiscard]] constexpr int shell_status() const { return was_killed() ? 128 + code() : code(); }
 

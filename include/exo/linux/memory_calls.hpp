@@ -1,0 +1,197 @@
+// System calls about the caller's memory.
+
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include <exo/base/errors.hpp>
+#include <exo/base/page.hpp>
+#include <exo/fs/errors.hpp>
+#include <exo/fs/file.hpp>
+#include <exo/linux/call.hpp>
+#include <exo/mm/address_space.hpp>
+#include <exo/mm/errors.hpp>
+#include <exo/mm/protection.hpp>
+#include <exo/proc/shared_memory.hpp>
+
+namespace exo::linux_abi {
+
+namespace map_flag {
+inline constexpr std::uint64_t shared = 1, private_copy = 2, shared_validate = 3, kind = 15, fixed = 0x10,
+                               anonymous = 0x20, grows_down = 0x100, populate = 0x8000, huge = 0x40000,
+                               fixed_noreplace = 0x100000;
+}
+
+// PROT_READ, PROT_WRITE, PROT_EXEC. Errors: invalid_argument.
+[[nodiscard]] inline result<mm::protection> to_protection(std::uint64_t bits)
+{
+    if ((bits & ~std::uint64_t{7}) != 0)
+        return fail(errors::invalid_argument, bits);
+    auto access = bits == 0 ? mm::protection{} : mm::protection::user;
+    if ((bits & 1) != 0)
+        access = access | mm::protection::read;
+    if ((bits & 2) != 0) // which the hardware cannot give without reading
+        access = access | mm::protection::read | mm::protection::write;
+    if ((bits & 4) != 0)
+        access = access | mm::protection::read | mm::protection::execute;
+    return access;
+}
+
+// What is not mapped is ENOMEM to the calls that change mappings.
+[[nodiscard]] inline error unmapped_is_no_memory(error e)
+{
+    return e == mm::not_mapped || e == mm::no_region ? error{errors::out_of_memory, e.context()} : e;
+}
+
+[[nodiscard]] inline result<virt_range> user_range(std::uint64_t address, std::uint64_t length)
+{
+    const std::uint64_t rounded = (length + page_size - 1) & ~std::uint64_t{page_size - 1};
+    if ((address & (page_size - 1)) != 0 || (rounded == 0 && length != 0) || address + rounded < address)
+        return fail(errors::invalid_argument, address);
+    return virt_range::of_size(virt_addr{address}, rounded);
+}
+
+template <class System>
+result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint64_t protection,
+                               std::uint64_t flags, std::int32_t descriptor, std::uint64_t offset)
+{
+    const std::uint64_t kind = flags & map_flag::kind;
+    if ((kind != map_flag::shared && kind != map_flag::private_copy && kind != map_flag::shared_validate) ||
+        length == 0 || (offset & (page_size - 1)) != 0)
+        return fail(errors::invalid_argument, flags);
+    if ((flags & map_flag::huge) != 0)
+        return fail(errors::invalid_argument, flags);
+    if (length > c.system.user_mode().user_limit().value())
+        return fail(errors::out_of_memory, length);
+    const bool shared = kind != map_flag::private_copy;
+    mm::map_request request{.address = virt_addr{address},
+                            .length = length,
+                            .access = EXO_TRY(to_protection(protection)),
+                            .kind = shared ? mm::sharing::shared : mm::sharing::private_copy,
+                            .populate = (flags & map_flag::populate) != 0};
+    if ((flags & map_flag::fixed_noreplace) != 0)
+        request.where = mm::placement::fixed_noreplace;
+    else if ((flags & map_flag::fixed) != 0)
+        request.where = mm::placement::fixed;
+    else
+        request.address = request.address.align_down(page_size);
+    if ((flags & map_flag::grows_down) != 0) {
+        request.grows = mm::growth::down;
+        request.limit = c.process.limits[proc::resource::stack].soft;
+    }
+
+    if ((flags & map_flag::anonymous) == 0) {
+        auto file = EXO_TRY(c.process.files().get(descriptor));
+        if (!file->readable() || (shared && (protection & 2) != 0 && !file->writable()))
+            return fail(fs::errors::access_denied);
+        if (file->node().type() != fs::file_type::regular && !file->device())
+            return fail(errors::no_device);
+        if ((protection & 4) != 0 && file->where().on && file->where().on->options().no_execute)
+            return fail(errors::not_permitted);
+        static_cast<void>(c.system.vfs().remember_path(c.process.paths, *file));
+        request.backing = std::move(file);
+        request.offset = offset;
+    } else if (shared) {
+        request.backing = EXO_TRY(proc::shared_memory::create(c.system.file_environment(), pages_for(length)));
+    }
+    const auto mapped = c.process.image().space().map(std::move(request));
+    if (!mapped)
+        return fail(unmapped_is_no_memory(mapped.error()));
+    return mapped->value();
+}
+
+template <class System>
+result<void> sys_munmap(call<System>& c, std::uint64_t address, std::uint64_t length)
+{
+    const auto range = EXO_TRY(user_range(address, length));
+    if (range.empty() || range.end.value() > c.system.user_mode().user_limit().value())
+        return fail(errors::invalid_argument, length);
+    return c.process.image().space().unmap(range);
+}
+
+template <class System>
+result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint64_t protection)
+{
+    const auto range = EXO_TRY(user_range(address, length));
+    constexpr std::uint64_t growing = 0x01000000 | 0x02000000; // PROT_GROWSDOWN, PROT_GROWSUP
+    const auto access = EXO_TRY(to_protection(protection & ~growing));
+    if (range.empty())
+        return {};
+    if (const auto changed = c.process.image().space().protect(range, access); !changed)
+        return fail(unmapped_is_no_memory(changed.error()));
+    return {};
+}
+
+template <class System>
+result<std::uint64_t> sys_mremap(call<System>& c, std::uint64_t address, std::uint64_t old_length, std::uint64_t length,
+                                 std::uint64_t flags)
+{
+    constexpr std::uint64_t may_move = 1;
+    const auto old = EXO_TRY(user_range(address, old_length));
+    // To a fixed place, or leaving a duplicate: not here.
+    if ((flags & ~may_move) != 0 || length == 0 || old.empty())
+        return fail(errors::invalid_argument, flags);
+    const auto moved = c.process.image().space().remap(
+        old, (length + page_size - 1) & ~std::uint64_t{page_size - 1}, (flags & may_move) != 0);
+    if (!moved)
+        return fail(moved.error() == mm::not_mapped ? error{errors::bad_address, address} : moved.error());
+    return moved->value();
+}
+
+template <class System>
+result<void> sys_madvise(call<System>& c, std::uint64_t address, std::uint64_t length, std::int32_t advice)
+{
+    constexpr std::int32_t dont_need = 4, free = 8, last_general = 21;
+    const auto range = EXO_TRY(user_range(address, length));
+    if (advice < 0 || advice > last_general || (advice > dont_need && advice < free))
+        return fail(errors::invalid_argument, static_cast<std::uint64_t>(advice));
+    if (range.empty())
+        return {};
+    auto& space = c.process.image().space();
+    if (advice == dont_need || advice == free) {
+        if (const auto dropped = space.discard(range); !dropped)
+            return fail(unmapped_is_no_memory(dropped.error()));
+        return {};
+    }
+    if (!space.region_at(range.begin)) // other advice may be heeded or not
+        return fail(errors::out_of_memory, address);
+    return {};
+}
+
+template <class System>
+result<std::uint64_t> sys_brk(call<System>& c, std::uint64_t end)
+{
+    auto& space = c.process.image().space();
+    if (end != 0)
+        static_cast<void>(space.set_brk(virt_addr{end}, c.process.limits[proc::resource::data].soft));
+    return space.brk().value();
+}
+
+template <class System>
+result<void> sys_msync(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint32_t flags)
+{
+    constexpr std::uint32_t asynchronous = 1, invalidate = 2, synchronous = 4;
+    const auto range = EXO_TRY(user_range(address, length));
+    if ((flags & ~(asynchronous | invalidate | synchronous)) != 0 ||
+        (flags & (asynchronous | synchronous)) == (asynchronous | synchronous))
+        return fail(errors::invalid_argument, flags);
+    // Mappings and files share their pages, so there is nothing to carry over.
+    if (!range.empty() && !c.process.image().space().region_at(range.begin))
+        return fail(errors::out_of_memory, address);
+    return {};
+}
+
+template <class System>
+constexpr void add_memory_calls(call_table<System>& table)
+{
+    table.template set<sys_mmap<System>>(number::mmap);
+    table.template set<sys_munmap<System>>(number::munmap);
+    table.template set<sys_mprotect<System>>(number::mprotect);
+    table.template set<sys_mremap<System>>(number::mremap);
+    table.template set<sys_madvise<System>>(number::madvise);
+    table.template set<sys_brk<System>>(number::brk);
+    table.template set<sys_msync<System>>(number::msync);
+}
+
+} // namespace exo::linux_abi

@@ -1,0 +1,651 @@
+// System calls about processes: their making and end, identity, groups, limits.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include <exo/base/allocator.hpp>
+#include <exo/base/errors.hpp>
+#include <exo/fs/errors.hpp>
+#include <exo/fs/status.hpp>
+#include <exo/linux/call.hpp>
+#include <exo/linux/signal_frame.hpp>
+#include <exo/linux/time_structures.hpp>
+#include <exo/proc/credentials.hpp>
+#include <exo/proc/errors.hpp>
+#include <exo/proc/exec.hpp>
+#include <exo/proc/exit.hpp>
+#include <exo/proc/fork.hpp>
+#include <exo/proc/groups.hpp>
+#include <exo/proc/resource.hpp>
+#include <exo/proc/string_list.hpp>
+#include <exo/proc/wait.hpp>
+
+namespace exo::linux_abi {
+
+// Making processes.
+
+namespace clone_flag {
+inline constexpr std::uint64_t exit_signal = 0xff, memory = 0x100, file_places = 0x200, descriptors = 0x400,
+                               handlers = 0x800, parent_waits = 0x4000, same_parent = 0x8000, thread = 0x10000,
+                               set_tls = 0x80000, set_parent_id = 0x100000, clear_child_id = 0x200000,
+                               set_child_id = 0x1000000, clear_handlers = 0x100000000;
+inline constexpr std::uint64_t ignored = 0x40000 | 0x400000 | 0x800000; // SYSVSEM, DETACHED, UNTRACED
+inline constexpr std::uint64_t known = exit_signal | memory | descriptors | parent_waits | set_tls | set_parent_id |
+                                       clear_child_id | set_child_id | clear_handlers | ignored;
+} // namespace clone_flag
+
+struct clone_request {
+    std::uint64_t flags;
+    std::uint64_t stack_pointer; // 0: the parent's
+    user_addr parent_id;
+    user_addr child_id;
+    std::uint64_t tls;
+};
+
+template <class System>
+result<std::int32_t> clone_process(call<System>& c, const clone_request& wanted)
+{
+    namespace flag = clone_flag;
+    // Threads, and what they alone have in common, are not there yet.
+    if ((wanted.flags & ~flag::known) != 0)
+        return fail(proc::errors::unknown_call, wanted.flags);
+    if ((wanted.flags & flag::exit_signal) > static_cast<unsigned>(proc::signal::last))
+        return fail(errors::invalid_argument, wanted.flags);
+
+    auto frame = c.frame;
+    frame.rax = 0;
+    if (wanted.stack_pointer != 0)
+        frame.rsp = wanted.stack_pointer;
+    const proc::fork_request request{.share_image = (wanted.flags & flag::memory) != 0,
+                                     .wait_for_release = (wanted.flags & flag::parent_waits) != 0,
+                                     .share_descriptors = (wanted.flags & flag::descriptors) != 0,
+                                     .reset_handlers = (wanted.flags & flag::clear_handlers) != 0,
+                                     .exit_signal = static_cast<proc::signal>(wanted.flags & flag::exit_signal),
+                                     .set_tls = (wanted.flags & flag::set_tls) != 0,
+                                     .tls = wanted.tls};
+    return proc::fork_process(c.thread, frame, request, [&](proc::process<System>& child) -> result<> {
+        const proc::process_id id = child.id();
+        if ((wanted.flags & flag::set_parent_id) != 0)
+            EXO_TRY(c.write_object(wanted.parent_id, id));
+        if ((wanted.flags & flag::set_child_id) != 0) {
+            // What the child cannot be told it does without, as on Linux.
+            static_cast<void>(child.image().space().write(virt_addr{wanted.child_id.value()},
+                                                          std::as_bytes(std::span{&id, 1})));
+        }
+        return {};
+    });
+}
+
+template <class System>
+result<std::int32_t> sys_fork(call<System>& c)
+{
+    return clone_process(c, {.flags = static_cast<std::uint64_t>(proc::signal::sigchld)});
+}
+
+template <class System>
+result<std::int32_t> sys_vfork(call<System>& c)
+{
+    return clone_process(c, {.flags = clone_flag::memory | clone_flag::parent_waits |
+                                      static_cast<std::uint64_t>(proc::signal::sigchld)});
+}
+
+template <class System>
+result<std::int32_t> sys_clone(call<System>& c, std::uint64_t flags, std::uint64_t stack, user_addr parent_id,
+                               user_addr child_id, std::uint64_t tls)
+{
+    return clone_process(c, {flags & 0xffffffff, stack, parent_id, child_id, tls});
+}
+
+struct clone_record { // struct clone_args, version 0
+    std::uint64_t flags, pid_descriptor, child_id, parent_id, exit_signal, stack, stack_size, tls;
+};
+
+template <class System>
+result<std::int32_t> sys_clone3(call<System>& c, user_addr arguments, std::uint64_t size)
+{
+    if (size < sizeof(clone_record))
+        return fail(errors::invalid_argument, size);
+    const auto record = EXO_TRY(c.template read_object<clone_record>(arguments));
+    if ((record.flags & clone_flag::exit_signal) != 0 || (record.stack == 0) != (record.stack_size == 0))
+        return fail(errors::invalid_argument, record.flags);
+    return clone_process(c, {record.flags | record.exit_signal, record.stack + record.stack_size,
+                             user_addr{record.parent_id}, user_addr{record.child_id}, record.tls});
+}
+
+// Appends the strings that an array of pointers, ended by a null one, leads to. Errors: bad_address,
+// arguments_too_long, out_of_memory.
+template <class System>
+[[nodiscard]] result<> read_strings(call<System>& c, user_addr array, proc::string_list& into)
+{
+    constexpr std::size_t most_bytes = 6 << 20; // of all strings: Linux's three quarters of 8 MiB
+    constexpr std::size_t piece = 512;
+    for (std::uint64_t i = 0; array.value() != 0; ++i) {
+        const auto string = EXO_TRY(c.template read_object<std::uint64_t>(array + i * sizeof(std::uint64_t)));
+        if (string == 0)
+            break;
+        std::size_t length = 0;
+        for (bool complete = false; !complete;) {
+            const std::size_t to_page_end = page_size - ((string + length) & (page_size - 1));
+            const std::size_t wanted = to_page_end < piece ? to_page_end : piece;
+            const auto room = EXO_TRY(into.room(wanted));
+            const auto copied = c.system.user_mode().copy_from_user(reinterpret_cast<std::byte*>(room.data()),
+                                                                    user_addr{string} + length, wanted);
+            const void* end = copied == 0 ? nullptr : std::memchr(room.data(), 0, copied);
+            complete = end != nullptr;
+            if (!complete && copied < wanted)
+                return fail(errors::bad_address, string + length + copied);
+            const std::size_t taken = complete ? static_cast<std::size_t>(static_cast<const char*>(end) - room.data()) + 1
+                                               : copied;
+            into.commit(taken, complete);
+            length += taken;
+            if (length > elf::longest_argument || into.bytes().size() > most_bytes)
+                return fail(proc::errors::arguments_too_long, into.bytes().size());
+        }
+    }
+    return {};
+}
+
+template <class System>
+result<void> execute_at(call<System>& c, const fs::location* start, user_addr path, user_addr arguments,
+                        user_addr environment)
+{
+    auto text = EXO_TRY(owned_array<char>::create(c.system.heap(), fs::longest_path + 1));
+    const auto name = EXO_TRY(c.read_string(path, std::span<char>{text}));
+    proc::string_list argument_strings{c.system.heap()};
+    proc::string_list environment_strings{c.system.heap()};
+    EXO_TRY(read_strings(c, arguments, argument_strings));
+    EXO_TRY(read_strings(c, environment, environment_strings));
+    if (argument_strings.count() == 0)
+        EXO_TRY(argument_strings.append("")); // as Linux does, so that argv[0] is always there
+    c.frame = EXO_TRY(proc::execute(c.thread, fs::path{name, start}, argument_strings, environment_strings));
+    return {};
+}
+
+template <class System>
+result<void> sys_execve(call<System>& c, user_addr path, user_addr arguments, user_addr environment)
+{
+    return execute_at(c, nullptr, path, arguments, environment);
+}
+
+// The end of processes.
+
+template <class System>
+result<void> sys_exit(call<System>& c, std::int32_t code)
+{
+    proc::exit_process(c.thread, proc::wait_status::exited(code));
+}
+
+struct usage_record { // struct rusage
+    microsecond_record user, system;
+    std::int64_t most_resident, shared_text, data, stack, minor_faults, major_faults, swaps, blocks_in, blocks_out,
+        messages_sent, messages_received, signals, voluntary_switches, involuntary_switches;
+};
+static_assert(sizeof(usage_record) == 144);
+
+[[nodiscard]] inline usage_record to_record(const proc::resource_usage& usage)
+{
+    usage_record record{};
+    record.user = to_microseconds(usage.user);
+    record.system = to_microseconds(usage.system);
+    record.minor_faults = static_cast<std::int64_t>(usage.minor_faults);
+    record.major_faults = static_cast<std::int64_t>(usage.major_faults);
+    record.voluntary_switches = static_cast<std::int64_t>(usage.voluntary_switches);
+    record.involuntary_switches = static_cast<std::int64_t>(usage.involuntary_switches);
+    return record;
+}
+
+namespace wait_flag {
+inline constexpr std::uint32_t no_hang = 1, stopped = 2, ended = 4, continued = 8, leave = 0x1000000;
+inline constexpr std::uint32_t thread_kinds = 0x20000000 | 0x40000000 | 0x80000000; // one thread: all the same
+} // namespace wait_flag
+
+template <class System>
+result<std::int32_t> sys_wait4(call<System>& c, std::int32_t which, user_addr status, std::uint32_t options,
+                               user_addr usage)
+{
+    using namespace wait_flag;
+    if ((options & ~(no_hang | stopped | continued | thread_kinds)) != 0)
+        return fail(errors::invalid_argument, options);
+    if (which == INT32_MIN)
+        return fail(proc::errors::no_process);
+    const auto report = EXO_TRY(proc::wait_for_child(c.process, {.which = which,
+                                                                 .stopped = (options & stopped) != 0,
+                                                                 .continued = (options & continued) != 0,
+                                                                 .no_hang = (options & no_hang) != 0}));
+    if (report.id == 0)
+        return 0;
+    if (status.value() != 0)
+        EXO_TRY(c.write_object(status, static_cast<std::int32_t>(report.status.word())));
+    if (usage.value() != 0)
+        EXO_TRY(c.write_object(usage, to_record(report.usage)));
+    return report.id;
+}
+
+template <class System>
+result<void> sys_waitid(call<System>& c, std::int32_t kind, std::int32_t id, user_addr info, std::uint32_t options,
+                        user_addr usage)
+{
+    using namespace wait_flag;
+    constexpr std::int32_t all = 0, process = 1, group = 2;
+    if ((options & ~(no_hang | stopped | ended | continued | leave | thread_kinds)) != 0 ||
+        (options & (stopped | ended | continued)) == 0 || kind < all || kind > group || (kind == process && id <= 0) ||
+        (kind == group && id < 0))
+        return fail(errors::invalid_argument, options);
+    const auto report =
+        EXO_TRY(proc::wait_for_child(c.process, {.which = kind == all ? -1 : kind == process ? id : -id,
+                                                 .stopped = (options & stopped) != 0,
+                                                 .continued = (options & continued) != 0,
+                                                 .ended = (options & ended) != 0,
+                                                 .no_hang = (options & no_hang) != 0,
+                                                 .leave = (options & leave) != 0}));
+    if (info.value() != 0) {
+        proc::signal_info told{};
+        if (report.id != 0) {
+            const auto [code, status] = report.status.child_signal();
+            told = {.number = proc::signal::sigchld, .code = code, .sender = report.id, .user = report.user,
+                    .status = status};
+        }
+        EXO_TRY(c.write_object(info, to_record(told)));
+    }
+    if (usage.value() != 0 && report.id != 0)
+        EXO_TRY(c.write_object(usage, to_record(report.usage)));
+    return {};
+}
+
+// Identity.
+
+template <class System>
+result<std::int32_t> sys_getpid(call<System>& c)
+{
+    return c.process.id();
+}
+
+template <class System>
+result<std::int32_t> sys_gettid(call<System>& c)
+{
+    return c.thread.id();
+}
+
+template <class System>
+result<std::int32_t> sys_getppid(call<System>& c)
+{
+    auto guard = c.system.processes().lock();
+    return c.process.parent ? c.process.parent->id() : 0;
+}
+
+// The member `Field` of the process that `id` names, 0 being the caller. Errors: no_process.
+template <auto Field, class System>
+[[nodiscard]] result<std::int32_t> field_of(call<System>& c, std::int32_t id)
+{
+    auto guard = c.system.processes().lock();
+    auto* target = id == 0 ? &c.process : c.system.processes().find(guard, id);
+    if (!target)
+        return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
+    return target->*Field;
+}
+
+template <class System>
+result<std::int32_t> sys_getpgid(call<System>& c, std::int32_t id)
+{
+    return field_of<&proc::process<System>::group>(c, id);
+}
+
+template <class System>
+result<std::int32_t> sys_getpgrp(call<System>& c)
+{
+    return field_of<&proc::process<System>::group>(c, 0);
+}
+
+template <class System>
+result<std::int32_t> sys_getsid(call<System>& c, std::int32_t id)
+{
+    return field_of<&proc::process<System>::session>(c, id);
+}
+
+template <class System>
+result<void> sys_setpgid(call<System>& c, std::int32_t id, std::int32_t group)
+{
+    return proc::set_group(c.process, id, group);
+}
+
+template <class System>
+result<std::int32_t> sys_setsid(call<System>& c)
+{
+    return proc::start_session(c.process);
+}
+
+template <class System>
+result<std::uint32_t> sys_getuid(call<System>& c)
+{
+    return c.process.identity.user.real;
+}
+
+template <class System>
+result<std::uint32_t> sys_geteuid(call<System>& c)
+{
+    return c.process.identity.user.effective;
+}
+
+template <class System>
+result<std::uint32_t> sys_getgid(call<System>& c)
+{
+    return c.process.identity.group.real;
+}
+
+template <class System>
+result<std::uint32_t> sys_getegid(call<System>& c)
+{
+    return c.process.identity.group.effective;
+}
+
+// Applies `change` to the caller's identity, as a whole or not at all.
+template <class System, class Change>
+[[nodiscard]] result<> change_identity(call<System>& c, Change change)
+{
+    auto identity = c.process.identity;
+    EXO_TRY(change(identity));
+    auto guard = c.process.lock();
+    c.process.identity = identity;
+    c.process.publish_identity();
+    return {};
+}
+
+template <class System>
+result<void> sys_setuid(call<System>& c, std::uint32_t id)
+{
+    return change_identity(c, [id](auto& who) { return proc::set_id(who.user, id, who.privileged()); });
+}
+
+template <class System>
+result<void> sys_setgid(call<System>& c, std::uint32_t id)
+{
+    return change_identity(c, [id](auto& who) { return proc::set_id(who.group, id, who.privileged()); });
+}
+
+template <class System>
+result<void> sys_setresuid(call<System>& c, std::uint32_t real, std::uint32_t effective, std::uint32_t saved)
+{
+    return change_identity(
+        c, [=](auto& who) { return proc::set_ids(who.user, real, effective, saved, who.privileged()); });
+}
+
+template <class System>
+result<void> sys_setresgid(call<System>& c, std::uint32_t real, std::uint32_t effective, std::uint32_t saved)
+{
+    return change_identity(
+        c, [=](auto& who) { return proc::set_ids(who.group, real, effective, saved, who.privileged()); });
+}
+
+// setreuid and setregid: the saved id follows the effective one if the real one changes, or the effective one becomes
+// another than the real one was.
+[[nodiscard]] inline result<> set_pair(proc::id_set& ids, std::uint32_t real, std::uint32_t effective, bool privileged)
+{
+    constexpr std::uint32_t keep = ~std::uint32_t{0};
+    const auto before = ids;
+    if (!privileged && real != keep && real != before.real && real != before.effective)
+        return fail(errors::not_permitted);
+    EXO_TRY(proc::set_ids(ids, real, effective, keep, privileged));
+    if (real != keep || (effective != keep && effective != before.real))
+        ids.saved = ids.effective;
+    return {};
+}
+
+template <class System>
+result<void> sys_setreuid(call<System>& c, std::uint32_t real, std::uint32_t effective)
+{
+    return change_identity(c, [=](auto& who) { return set_pair(who.user, real, effective, who.privileged()); });
+}
+
+template <class System>
+result<void> sys_setregid(call<System>& c, std::uint32_t real, std::uint32_t effective)
+{
+    return change_identity(c, [=](auto& who) { return set_pair(who.group, real, effective, who.privileged()); });
+}
+
+template <class System>
+[[nodiscard]] result<> write_ids(call<System>& c, const proc::id_set& ids, user_addr real, user_addr effective,
+                                 user_addr saved)
+{
+    EXO_TRY(c.write_object(real, ids.real));
+    EXO_TRY(c.write_object(effective, ids.effective));
+    return c.write_object(saved, ids.saved);
+}
+
+template <class System>
+result<void> sys_getresuid(call<System>& c, user_addr real, user_addr effective, user_addr saved)
+{
+    return write_ids(c, c.process.identity.user, real, effective, saved);
+}
+
+template <class System>
+result<void> sys_getresgid(call<System>& c, user_addr real, user_addr effective, user_addr saved)
+{
+    return write_ids(c, c.process.identity.group, real, effective, saved);
+}
+
+template <class System>
+result<std::uint64_t> sys_getgroups(call<System>& c, std::int32_t size, user_addr to)
+{
+    const std::span<const std::uint32_t> groups = c.process.identity.groups;
+    if (size < 0 || (size != 0 && static_cast<std::size_t>(size) < groups.size()))
+        return fail(errors::invalid_argument, static_cast<std::uint64_t>(size));
+    if (size != 0)
+        EXO_TRY(c.write(to, std::as_bytes(groups)));
+    return groups.size();
+}
+
+template <class System>
+result<void> sys_setgroups(call<System>& c, std::uint32_t size, user_addr from)
+{
+    if (!c.process.identity.privileged())
+        return fail(errors::not_permitted);
+    if (size > proc::credentials::group_limit)
+        return fail(errors::invalid_argument, size);
+    std::uint32_t groups[proc::credentials::group_limit];
+    EXO_TRY(c.read(from, std::as_writable_bytes(std::span{groups}.first(size))));
+    return change_identity(c, [&](auto& who) -> result<> {
+        who.groups.clear();
+        for (std::uint32_t i = 0; i < size; ++i)
+            who.groups.push_back(groups[i]);
+        return {};
+    });
+}
+
+// What a thread registers about itself.
+
+template <class System>
+result<std::int32_t> sys_set_tid_address(call<System>& c, user_addr at)
+{
+    c.thread.clear_id_at_exit = at;
+    return c.thread.id();
+}
+
+// The list matters when a thread dies that others share futexes with; there are none yet.
+template <class System>
+result<void> sys_set_robust_list(call<System>&, user_addr, std::uint64_t size)
+{
+    constexpr std::uint64_t head_size = 24;
+    if (size != head_size)
+        return fail(errors::invalid_argument, size);
+    return {};
+}
+
+template <class System>
+result<void> sys_arch_prctl(call<System>& c, std::uint32_t operation, std::uint64_t value)
+{
+    constexpr std::uint32_t set_fs = 0x1002, get_fs = 0x1003;
+    auto& mode = c.system.user_mode();
+    const bool sets = operation == set_fs;
+    if (!sets && operation != get_fs)
+        return fail(errors::invalid_argument, operation);
+    if (sets && value >= mode.user_limit().value())
+        return fail(errors::not_permitted);
+    const auto interrupts = c.system.interrupts().save_and_disable();
+    mode.save(c.thread.state);
+    if (sets) {
+        mode.set_tls_base(c.thread.state, value);
+        mode.load(c.thread.state);
+    }
+    const std::uint64_t base = mode.tls_base(c.thread.state);
+    c.system.interrupts().restore(interrupts);
+    return sets ? result<void>{} : c.write_object(user_addr{value}, base);
+}
+
+template <class System>
+result<std::uint64_t> sys_prctl(call<System>& c, std::int32_t operation, std::uint64_t value)
+{
+    constexpr std::int32_t get_dumpable = 3, set_dumpable = 4, set_name = 15, get_name = 16, set_no_new_rights = 38,
+                           get_no_new_rights = 39;
+    char name[proc::process<System>::name_limit + 1]{};
+    switch (operation) {
+    case get_dumpable:
+    case get_no_new_rights:
+        return operation == get_dumpable;
+    case set_dumpable:
+        return value <= 1 ? result<std::uint64_t>{0} : fail(errors::invalid_argument, value);
+    case set_no_new_rights:
+        return value == 1 ? result<std::uint64_t>{0} : fail(errors::invalid_argument, value);
+    case set_name: {
+        const auto read = c.read_string(user_addr{value}, std::span{name}.first(sizeof(name) - 1));
+        if (!read && read.error() != fs::errors::name_too_long)
+            return fail(read.error());
+        const std::string_view text{name, read ? read->size() : sizeof(name) - 1};
+        auto guard = c.process.lock();
+        c.process.set_name(text);
+        guard.unlock();
+        c.thread.task.set_name(text);
+        return std::uint64_t{0};
+    }
+    case get_name: {
+        const auto text = c.process.name();
+        for (std::size_t i = 0; i < text.size(); ++i)
+            name[i] = text[i];
+        EXO_TRY(c.write_object(user_addr{value}, name));
+        return std::uint64_t{0};
+    }
+    default:
+        return fail(errors::invalid_argument, static_cast<std::uint64_t>(operation));
+    }
+}
+
+// Limits and usage.
+
+template <class System>
+[[nodiscard]] result<> change_limit(proc::process<System>& caller, proc::process<System>& target, proc::resource which,
+                                    const proc::resource_limit& next)
+{
+    constexpr std::uint64_t most_descriptors = 1 << 20; // fs.nr_open
+    if (next.soft > next.hard)
+        return fail(errors::invalid_argument, next.soft);
+    if (next.hard > target.limits[which].hard && !caller.identity.privileged())
+        return fail(errors::not_permitted);
+    if (which == proc::resource::open_files) {
+        if (next.hard > most_descriptors)
+            return fail(errors::not_permitted);
+        if (const auto files = target.find_descriptors())
+            files->set_limit(next.soft);
+    }
+    target.limits[which] = next;
+    return {};
+}
+
+template <class System>
+result<void> sys_prlimit64(call<System>& c, std::int32_t id, std::uint32_t which, user_addr next, user_addr previous)
+{
+    if (which >= proc::resource_count)
+        return fail(errors::invalid_argument, which);
+    const auto target = id == 0 ? ref{c.process} : c.system.processes().find(id);
+    if (!target)
+        return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
+    if (target.get() != &c.process && !c.process.identity.privileged() &&
+        c.process.identity.user.real != target->identity.user.real)
+        return fail(errors::not_permitted);
+    const auto resource = static_cast<proc::resource>(which);
+    const auto before = target->limits[resource];
+    if (next.value() != 0) {
+        const auto wanted = EXO_TRY(c.template read_object<proc::resource_limit>(next));
+        EXO_TRY(change_limit(c.process, *target, resource, wanted));
+    }
+    return previous.value() == 0 ? result<void>{} : c.write_object(previous, before);
+}
+
+template <class System>
+result<void> sys_getrlimit(call<System>& c, std::uint32_t which, user_addr to)
+{
+    return sys_prlimit64(c, 0, which, {}, to);
+}
+
+template <class System>
+result<void> sys_setrlimit(call<System>& c, std::uint32_t which, user_addr from)
+{
+    return from.value() == 0 ? result<void>{fail(errors::bad_address)} : sys_prlimit64(c, 0, which, from, {});
+}
+
+template <class System>
+result<void> sys_getrusage(call<System>& c, std::int32_t who, user_addr to)
+{
+    constexpr std::int32_t self = 0, children = -1, thread = 1;
+    proc::resource_usage usage;
+    if (who == children) {
+        auto guard = c.system.processes().lock();
+        usage = c.process.children_usage;
+    } else if (who == self || who == thread) {
+        usage.user = c.thread.task.run_time();
+        usage.voluntary_switches = c.thread.task.voluntary_switches();
+        usage.involuntary_switches = c.thread.task.involuntary_switches();
+    } else {
+        return fail(errors::invalid_argument, static_cast<std::uint64_t>(who));
+    }
+    return c.write_object(to, to_record(usage));
+}
+
+template <class System>
+constexpr void add_process_calls(call_table<System>& table)
+{
+    table.template set<sys_fork<System>>(number::fork);
+    table.template set<sys_vfork<System>>(number::vfork);
+    table.template set<sys_clone<System>>(number::clone);
+    table.template set<sys_clone3<System>>(number::clone3);
+    table.template set<sys_execve<System>>(number::execve);
+    table.template set<sys_exit<System>>(number::exit);
+    table.template set<sys_exit<System>>(number::exit_group);
+    table.template set<sys_wait4<System>>(number::wait4);
+    table.template set<sys_waitid<System>>(number::waitid);
+    table.template set<sys_getpid<System>>(number::getpid);
+    table.template set<sys_gettid<System>>(number::gettid);
+    table.template set<sys_getppid<System>>(number::getppid);
+    table.template set<sys_getpgid<System>>(number::getpgid);
+    table.template set<sys_getpgrp<System>>(number::getpgrp);
+    table.template set<sys_getsid<System>>(number::getsid);
+    table.template set<sys_setpgid<System>>(number::setpgid);
+    table.template set<sys_setsid<System>>(number::setsid);
+    table.template set<sys_getuid<System>>(number::getuid);
+    table.template set<sys_geteuid<System>>(number::geteuid);
+    table.template set<sys_getgid<System>>(number::getgid);
+    table.template set<sys_getegid<System>>(number::getegid);
+    table.template set<sys_setuid<System>>(number::setuid);
+    table.template set<sys_setgid<System>>(number::setgid);
+    table.template set<sys_setreuid<System>>(number::setreuid);
+    table.template set<sys_setregid<System>>(number::setregid);
+    table.template set<sys_setresuid<System>>(number::setresuid);
+    table.template set<sys_setresgid<System>>(number::setresgid);
+    table.template set<sys_getresuid<System>>(number::getresuid);
+    table.template set<sys_getresgid<System>>(number::getresgid);
+    table.template set<sys_getgroups<System>>(number::getgroups);
+    table.template set<sys_setgroups<System>>(number::setgroups);
+    table.template set<sys_set_tid_address<System>>(number::set_tid_address);
+    table.template set<sys_set_robust_list<System>>(number::set_robust_list);
+    table.template set<sys_arch_prctl<System>>(number::arch_prctl);
+    table.template set<sys_prctl<System>>(number::prctl);
+    table.template set<sys_prlimit64<System>>(number::prlimit64);
+    table.template set<sys_getrlimit<System>>(number::getrlimit);
+    table.template set<sys_setrlimit<System>>(number::setrlimit);
+    table.template set<sys_getrusage<System>>(number::getrusage);
+}
+
+} // namespace exo::linux_abi

@@ -1,0 +1,171 @@
+// System calls about the machine and the kernel as a whole, and those that fit nowhere else.
+
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <exo/base/errors.hpp>
+#include <exo/linux/call.hpp>
+#include <exo/linux/time_structures.hpp>
+#include <exo/proc/errors.hpp>
+#include <exo/proc/futex.hpp>
+
+namespace exo::linux_abi {
+
+// What uname and /proc/version say. The release is the Linux whose interface this is: libraries look at it.
+namespace identity {
+inline constexpr std::string_view system = "Linux", node = "exo", release = "6.1.0-exo", version = "#1 exo",
+                                  machine = "x86_64", domain = "(none)";
+}
+
+struct uname_record {
+    char fields[6][65];
+};
+
+template <class System>
+result<void> sys_uname(call<System>& c, user_addr to)
+{
+    constexpr std::string_view texts[6] = {identity::system,  identity::node,    identity::release,
+                                           identity::version, identity::machine, identity::domain};
+    uname_record record{};
+    for (std::size_t f = 0; f < 6; ++f)
+        for (std::size_t i = 0; i < texts[f].size(); ++i)
+            record.fields[f][i] = texts[f][i];
+    return c.write_object(to, record);
+}
+
+struct sysinfo_record {
+    std::int64_t uptime;
+    std::uint64_t loads[3];
+    std::uint64_t total_memory, free_memory, shared_memory, buffers, total_swap, free_swap;
+    std::uint16_t processes;
+    std::uint16_t padding[3];
+    std::uint64_t total_high, free_high;
+    std::uint32_t unit;
+    std::uint32_t end;
+};
+static_assert(sizeof(sysinfo_record) == 112);
+
+template <class System>
+result<void> sys_sysinfo(call<System>& c, user_addr to)
+{
+    const auto memory = c.system.memory_status();
+    sysinfo_record record{};
+    record.uptime = static_cast<std::int64_t>(c.system.now().nanoseconds() / second_in_ns);
+    record.total_memory = memory.total;
+    record.free_memory = memory.free;
+    record.processes = static_cast<std::uint16_t>(c.system.processes().size());
+    record.unit = 1;
+    return c.write_object(to, record);
+}
+
+template <class System>
+result<std::uint64_t> sys_getrandom(call<System>& c, user_addr to, std::uint64_t size, std::uint32_t flags)
+{
+    constexpr std::uint32_t non_block = 1, random = 2, insecure = 4;
+    if ((flags & ~(non_block | random | insecure)) != 0 || (flags & (random | insecure)) == (random | insecure))
+        return fail(errors::invalid_argument, flags);
+    constexpr std::uint64_t most = 0x1ffffff;
+    size = size < most ? size : most;
+    std::uint64_t done = 0;
+    while (done < size) {
+        std::byte piece[256];
+        const auto wanted = size - done < sizeof(piece) ? size - done : sizeof(piece);
+        c.system.random(std::span{piece}.first(wanted));
+        const auto copied = c.system.user_mode().copy_to_user(to + done, piece, wanted);
+        done += copied;
+        if (copied < wanted)
+            return done != 0 ? result<std::uint64_t>{done} : fail(errors::bad_address, to.value());
+        if (done < size && c.system.parker().interrupted())
+            break;
+    }
+    return done;
+}
+
+template <class System>
+result<void> sys_sched_yield(call<System>& c)
+{
+    c.system.scheduler().yield();
+    return {};
+}
+
+template <class System>
+result<std::uint64_t> sys_sched_getaffinity(call<System>& c, std::int32_t id, std::uint64_t size, user_addr to)
+{
+    if (id != 0 && !c.system.processes().find(id))
+        return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
+    if (size < sizeof(std::uint64_t) || size % sizeof(std::uint64_t) != 0)
+        return fail(errors::invalid_argument, size);
+    const auto count = c.system.processor_count();
+    const std::uint64_t all = count < 64 ? (std::uint64_t{1} << count) - 1 : ~std::uint64_t{0};
+    EXO_TRY(c.write_object(to, all));
+    return sizeof(std::uint64_t);
+}
+
+template <class System>
+result<void> sys_getcpu(call<System>& c, user_addr cpu, user_addr node)
+{
+    if (cpu.value() != 0)
+        EXO_TRY(c.write_object(cpu, static_cast<std::uint32_t>(c.thread.task.cpu())));
+    if (node.value() != 0)
+        EXO_TRY(c.write_object(node, std::uint32_t{0}));
+    return {};
+}
+
+template <class System>
+result<std::uint64_t> sys_futex(call<System>& c, user_addr word, std::uint32_t operation, std::uint32_t value,
+                                user_addr timeout, user_addr, std::uint32_t bits)
+{
+    constexpr std::uint32_t wait = 0, wake = 1, wait_bitset = 9, wake_bitset = 10, private_flag = 128,
+                            realtime_flag = 256;
+    const std::uint32_t command = operation & ~(private_flag | realtime_flag);
+    if (command != wait && command != wake && command != wait_bitset && command != wake_bitset)
+        return fail(proc::errors::unknown_call, operation);
+    if (command == wait || command == wake)
+        bits = ~std::uint32_t{0};
+    if (bits == 0 || !user_addr{word}.is_aligned(sizeof(std::uint32_t)))
+        return fail(errors::invalid_argument, bits);
+    auto& space = c.process.image().space();
+    const auto key = EXO_TRY(proc::futex_key_of(space, word, (operation & private_flag) != 0));
+    if (command == wake || command == wake_bitset)
+        return c.system.futexes().wake(c.system.parker(), key, bits, value);
+
+    auto deadline = instant::never();
+    if (timeout.value() != 0) {
+        const auto record = EXO_TRY(c.template read_object<time_record>(timeout));
+        const auto span = EXO_TRY(to_duration(record));
+        if (command == wait) {
+            deadline = c.system.now() + span;
+        } else if ((operation & realtime_flag) != 0) {
+            const auto now = c.system.wall_clock().now();
+            const duration left = span - duration{now.seconds * second_in_ns + now.nanoseconds};
+            deadline = left > duration{} ? c.system.now() + left : instant{};
+        } else {
+            deadline = instant{} + span;
+        }
+    }
+    const auto waited = c.system.futexes().wait(c.system.parker(), key, bits, deadline, [&]() -> result<bool> {
+        return EXO_TRY(c.template read_object<std::uint32_t>(word)) == value;
+    });
+    // A wait for a span would start over with all of it.
+    if (!waited && waited.error() == errors::interrupted && timeout.value() != 0 && command == wait)
+        return fail(proc::errors::interrupted_for_good);
+    EXO_TRY(waited);
+    return std::uint64_t{0};
+}
+
+template <class System>
+constexpr void add_system_calls(call_table<System>& table)
+{
+    table.template set<sys_uname<System>>(number::uname);
+    table.template set<sys_sysinfo<System>>(number::sysinfo);
+    table.template set<sys_getrandom<System>>(number::getrandom);
+    table.template set<sys_sched_yield<System>>(number::sched_yield);
+    table.template set<sys_sched_getaffinity<System>>(number::sched_getaffinity);
+    table.template set<sys_getcpu<System>>(number::getcpu);
+    table.template set<sys_futex<System>>(number::futex);
+}
+
+} // namespace exo::linux_abi
