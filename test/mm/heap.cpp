@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -81,10 +82,10 @@ TEST_CASE_TEMPLATE("Objects of all sizes and alignments never overlap, keep thei
                 objects.emplace(at, object{size, alignment, contents});
             } else if (!objects.empty()) {
                 auto victim = std::next(objects.begin(), static_cast<int>(random() % objects.size()));
-                const auto& [size, alignment, contents] = victim->second;
-                for (std::size_t i = 0; i < size; ++i)
-                    REQUIRE(victim->first[i] == std::byte{contents});
-                w.heap.deallocate(victim->first, size, alignment);
+                std::byte* at = victim->first;
+                const auto [size, alignment, contents] = victim->second;
+                REQUIRE(std::all_of(at, at + size, [filled = std::byte{contents}](std::byte b) { return b == filled; }));
+                w.heap.deallocate(at, size, alignment);
                 objects.erase(victim);
             }
         }

@@ -1,8 +1,9 @@
 // The kernel's heap: objects of up to 2 KiB in slabs of one size class each (Bonwick 1994), larger ones in frames of
 // their own. Before the slabs stands a cache per CPU and class, so that the usual pair of calls touches nothing shared.
 //
-// The caller supplies one heap_cache for each CPU. Thread-safe, interrupt-safe. Every allocation is aligned at least
-// to 16 bytes. What is cached on one CPU serves that CPU only.
+// The caller supplies one heap_cache for each CPU, and a PhysAccess that shows every block of frames in one piece, as
+// aligned as it is physically. Thread-safe, interrupt-safe. Every allocation is aligned at least to 16 bytes. What is
+// cached on one CPU serves that CPU only.
 
 #pragma once
 
