@@ -297,6 +297,23 @@ inline result<ref<file>> pipe::open_end(const location& where, inode& node, cons
         environment_.heap, environment_, where, ref<inode>{node}, options, ref<pipe>{*this})))};
 }
 
+// The pipe behind a FIFO's inode, there from its first opening on.
+class fifo {
+public:
+    // Errors: out_of_memory.
+    [[nodiscard]] result<ref<pipe>> bytes(environment& env)
+    {
+        auto guard = opening_.lock(env.parker);
+        if (!pipe_)
+            pipe_ = EXO_TRY(pipe::create(env, {}));
+        return pipe_;
+    }
+
+private:
+    sync::mutex<sync::lock_rank::inode> opening_;
+    ref<pipe> pipe_;
+};
+
 struct pipe_ends {
     ref<file> reader;
     ref<file> writer;

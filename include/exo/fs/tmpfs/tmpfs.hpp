@@ -397,23 +397,13 @@ public:
     {
         if (type() != file_type::fifo)
             return open_device(env, where, *this, special_, options);
-        return EXO_TRY(bytes())->open_fifo(where, *this, options);
+        return EXO_TRY(fifo_.bytes(env))->open_fifo(where, *this, options);
     }
 
 private:
     void last_reference() noexcept override { delete_object(system_.context().heap, this); }
 
-    [[nodiscard]] result<ref<pipe>> bytes()
-    {
-        environment& env = system_.context();
-        auto guard = opening_.lock(env.parker);
-        if (!pipe_)
-            pipe_ = EXO_TRY(pipe::create(env, {}));
-        return pipe_;
-    }
-
-    sync::mutex<sync::lock_rank::inode> opening_;
-    ref<pipe> pipe_;
+    fifo fifo_;
 };
 
 class tmpfs_directory final : public tmpfs_node {
