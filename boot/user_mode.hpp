@@ -27,7 +27,7 @@ void exo_prepare_user_return(exo::x86_64::trap_frame* frame);
 
 namespace exo::boot {
 
-class user_mode {
+class ring3_mode {
 public:
     using frame = x86_64::trap_frame;
 
@@ -46,7 +46,7 @@ public:
         }
 
     private:
-        friend class user_mode;
+        friend class ring3_mode;
         static constexpr std::size_t most_bytes = x86_64::fxsave_bytes + 64 + 256;
 
         [[nodiscard]] std::byte* area() { return const_cast<std::byte*>(std::as_const(*this).area()); }
@@ -189,6 +189,6 @@ private:
 
     x86_64::fpu_layout layout_;
 };
-static_assert(hal::UserMode<user_mode>);
+static_assert(hal::UserMode<ring3_mode>);
 
 } // namespace exo::boot

@@ -1,0 +1,270 @@
+#include "machine.hpp"
+
+#include <cstring>
+
+#include <exo/arch/x86_64/apic.hpp>
+#include <exo/drivers/fw_cfg.hpp>
+#include <exo/drivers/pci.hpp>
+#include <exo/drivers/pic.hpp>
+#include <exo/drivers/pit.hpp>
+#include <exo/drivers/rtc.hpp>
+#include <exo/drivers/virtio.hpp>
+
+#include "panic.hpp"
+
+namespace exo::boot {
+namespace {
+
+constexpr x86_64::port_registers all_ports{0};
+constexpr std::uint16_t fw_cfg_port = 0x510, rtc_port = 0x70;
+
+// Long enough to measure to a part in a thousand, short against the time that a boot may take.
+constexpr std::uint16_t calibration_ticks = drivers::pit<x86_64::port_registers>::ticks_in(milliseconds(5));
+
+// What /proc/cpuinfo shows, in Linux's words.
+struct processor_words {
+    char text[256]{};
+    std::size_t size{};
+
+    void add_if(bool present, std::string_view word)
+    {
+        if (!present || size + word.size() + 1 > sizeof text)
+            return;
+        if (size > 0)
+            text[size++] = ' ';
+        std::memcpy(text + size, word.data(), word.size());
+        size += word.size();
+    }
+};
+constinit processor_words processor_flags;
+
+} // namespace
+
+result<> processor_entropy::fill(std::span<std::byte> into) noexcept
+{
+    constexpr unsigned attempts = 16, samples = 64;
+    for (std::size_t done = 0; done < into.size();) {
+        std::uint64_t word = 0;
+        bool have = false;
+        for (unsigned i = 0; features().rdrand && i < attempts && !have; ++i)
+            have = x86_64::rdrand(word);
+        if (!have) {
+            for (unsigned i = 0; i < samples; ++i) {
+                (void)x86_64::in8(rtc_port + 1);
+                pool_ ^= x86_64::read_tsc();
+                pool_ = (pool_ << 19 | pool_ >> 45) * 0x9e37'79b9'7f4a'7c15;
+            }
+            word = pool_ ^ pool_ >> 32;
+        }
+        const std::size_t part = into.size() - done < sizeof word ? into.size() - done : sizeof word;
+        std::memcpy(into.data() + done, &word, part);
+        done += part;
+    }
+    return {};
+}
+
+machine::machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& free_memory, std::uint64_t memory_bytes,
+                 std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc)
+    : memory_{memory}, frames_{frames}, free_memory_{free_memory}, memory_bytes_{memory_bytes},
+      controllers_{read_acpi(rsdp)}, apic_{take_over_interrupts()}, timing_{calibrate(entry_tsc)},
+      timer_{apic_, timing_.clock, timing_.apic_timer, vector::timer},
+      wall_clock_base_{drivers::read_rtc(x86_64::port_registers{rtc_port}) * 1'000'000'000 -
+                       static_cast<std::int64_t>(timing_.clock.now().nanoseconds())}
+{
+    user_mode_.initialize();
+    describe_processor();
+    read_options(loader_options);
+}
+
+drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byte> rsdp)
+{
+    auto tables = drivers::acpi::tables<memory_view>::open(memory_view{&memory_}, rsdp);
+    if (!tables)
+        EXO_PANIC("the firmware has no valid ACPI tables");
+    const auto madt = tables->find("APIC");
+    if (!madt)
+        EXO_PANIC("the firmware's ACPI tables do not describe the interrupt controllers");
+    soft_off_ = drivers::acpi::soft_off::find(*tables);
+    return drivers::acpi::interrupt_controllers::parse(*madt);
+}
+
+drivers::local_apic<x86_64::mmio_registers> machine::take_over_interrupts()
+{
+    drivers::disable_pic(all_ports, vector::pic);
+    for (const auto& found : controllers_.io_apics) {
+        const auto registers = map_registers(phys_range::of_size(found.registers, page_size));
+        if (!registers)
+            EXO_PANIC("no memory for the I/O APIC's tables");
+        auto& io = io_apics_.emplace_back(*registers, found.first_input);
+        io.initialize();
+    }
+    using namespace x86_64::apic_base_msr;
+    const std::uint64_t base = x86_64::read_msr(x86_64::msr::apic_base);
+    if (base & x2apic)
+        x86_64::write_msr(x86_64::msr::apic_base, base & ~(x2apic | enable)); // back to xAPIC goes through off
+    x86_64::write_msr(x86_64::msr::apic_base, (base & ~x2apic) | enable);
+    const auto registers = map_registers(phys_range::of_size(controllers_.local_apic, page_size));
+    if (!registers)
+        EXO_PANIC("no memory for the local APIC's tables");
+    drivers::local_apic apic{*registers};
+    apic.initialize(vector::spurious, vector::apic_error);
+    return apic;
+}
+
+// Both counters against the same span of the PIT.
+machine::timing machine::calibrate(std::uint64_t entry_tsc)
+{
+    constexpr std::uint32_t apic_start = 0xffff'ffff;
+    drivers::pit pit{all_ports};
+    apic_.start_silent_timer(apic_start);
+    const std::uint64_t begin = x86_64::read_tsc();
+    if (!pit.wait(calibration_ticks))
+        EXO_PANIC("the PIT stands still: there is nothing to measure the clocks against");
+    const std::uint64_t end = x86_64::read_tsc();
+    const std::uint32_t apic_ticks = apic_start - apic_.timer_ticks_left();
+    apic_.start_silent_timer(0);
+    if (end <= begin || apic_ticks == 0)
+        EXO_PANIC("the time-stamp counter or the local APIC's timer stands still");
+    const duration span = nanoseconds(std::int64_t{calibration_ticks} * 1'000'000'000 /
+                                      std::int64_t{drivers::pit<x86_64::port_registers>::hertz});
+    return {clock_type{{}, drivers::tick_rate{end - begin, span}, entry_tsc}, drivers::tick_rate{apic_ticks, span}};
+}
+
+// The loader's command line, then what QEMU's fw_cfg adds. The text lives in frames that are never given back.
+void machine::read_options(std::string_view loader_options)
+{
+    constexpr std::uint32_t most_bytes = 64 * 1024;
+    drivers::fw_cfg config{x86_64::port_registers{fw_cfg_port}};
+    const bool present = config.present();
+    const auto room_for = [&](std::size_t bytes) {
+        const auto at = free_memory_.take(pages_for(bytes) * page_size, page_size, layout::entry_map_end);
+        if (!at)
+            EXO_PANIC("no memory for the boot options");
+        return std::span<char>{reinterpret_cast<char*>(phys_.to_pointer(*at)), bytes};
+    };
+    const auto read = [&](std::string_view name) -> std::optional<std::string_view> {
+        auto file = present ? config.find(name) : std::nullopt;
+        if (!file)
+            return std::nullopt;
+        if (file->size > most_bytes)
+            EXO_PANIC("a boot option is longer than 64 KiB");
+        const auto text = config.read(*file, room_for(file->size + 1));
+        return std::string_view{text.data(), file->size};
+    };
+    options_.command = read("opt/exo/exec");
+    options_.marker = read("opt/exo/marker");
+    const auto more = read("opt/exo/cmdline");
+    const std::size_t bytes = loader_options.size() + 1 + (more ? more->size() : 0);
+    const auto line = room_for(bytes);
+    std::memcpy(line.data(), loader_options.data(), loader_options.size());
+    line[loader_options.size()] = ' ';
+    if (more)
+        std::memcpy(line.data() + loader_options.size() + 1, more->data(), more->size());
+    options_.command_line = {line.data(), more ? bytes : bytes - 1};
+}
+
+void machine::describe_processor()
+{
+    const auto& f = features();
+    processor_flags.add_if(true, "fpu tsc msr pae apic pat cmov fxsr sse sse2 syscall nx lm");
+    processor_flags.add_if(f.gibibyte_pages, "pdpe1gb");
+    processor_flags.add_if(f.global_pages, "pge");
+    processor_flags.add_if(f.invariant_tsc, "constant_tsc nonstop_tsc");
+    processor_flags.add_if(f.pcid, "pcid");
+    processor_flags.add_if(f.x2apic, "x2apic");
+    processor_flags.add_if(f.tsc_deadline, "tsc_deadline_timer");
+    processor_flags.add_if(f.xsave, "xsave");
+    processor_flags.add_if(f.avx, "avx");
+    processor_flags.add_if(f.rdrand, "rdrand");
+    processor_flags.add_if(f.hypervisor, "hypervisor");
+    processor_flags.add_if(f.smep, "smep");
+    processor_flags.add_if(f.rdseed, "rdseed");
+    processor_flags.add_if(f.smap, "smap");
+    processor_flags.add_if(f.umip, "umip");
+}
+
+processor_description machine::processor(std::size_t) noexcept
+{
+    const auto& f = features();
+    return {f.vendor_name(), f.brand_name(), f.family(), f.model(), f.stepping(), timing_.clock.rate().hertz(),
+            {processor_flags.text, processor_flags.size}};
+}
+
+std::uint64_t machine::image_bytes() noexcept
+{
+    return layout::physical_in_image(layout::address_of(exo_data_end)) -
+           layout::physical_in_image(layout::address_of(exo_text_begin)) + frames_.taken_early();
+}
+
+result<x86_64::mmio_registers> machine::map_registers(phys_range where)
+{
+    return x86_64::mmio_registers{EXO_TRY(memory_.map_device(where, mm::memory_type::uncached)).data()};
+}
+
+void machine::find_disks(const disk_type::environment& around)
+{
+    const auto at = [](drivers::pci::address where) { return drivers::pci::port_config{all_ports, where}; };
+    const auto map = [this](phys_range where) { return map_registers(where); };
+    const auto open = [&](auto& f) -> result<> {
+        constexpr std::uint16_t queue_vector = 0;
+        f.enable();
+        const auto transport = EXO_TRY(drivers::virtio::transport<x86_64::mmio_registers>::open(f, map));
+        auto interrupts = EXO_TRY(drivers::pci::msix_table<x86_64::mmio_registers>::open(f, map));
+        const auto vector = static_cast<std::uint8_t>(vector::first_disk + disks_.size());
+        EXO_TRY(interrupts.route(queue_vector, x86_64::message_signalled_interrupt::to(apic_.id(), vector)));
+        disks_.emplace_back(EXO_TRY(disk_type::create(around, transport, queue_vector)));
+        return {};
+    };
+    drivers::pci::enumerate(at, [&](auto& f, drivers::pci::address where) {
+        using namespace drivers::virtio;
+        if (f.vendor() != pci_vendor ||
+            (f.device() != pci_modern_device + block_type && f.device() != pci_transitional_block))
+            return;
+        if (disks_.full()) {
+            boot::log("exo: a disk is left out: there are too many\n");
+            return;
+        }
+        if (const auto opened = open(f); !opened)
+            boot::log("exo: the disk at PCI ", decimal{where.bus}, ":", decimal{where.device}, ".",
+                      decimal{where.function}, " is left out: ", opened.error().kind().message, "\n");
+        else
+            boot::log("exo: disk ", decimal{disks_.size() - 1}, ": virtio-blk, ",
+                      decimal{disks_.back()->sector_count() / 2}, " KiB\n");
+    });
+}
+
+void machine::start_console()
+{
+    const auto input = controllers_.route_of(console_isa_interrupt);
+    for (auto& io : io_apics_)
+        if (io.has(input.input) &&
+            !io.route(input.input, {.vector = vector::console, .destination = apic_.id(), .active_low = input.active_low,
+                                    .level_triggered = input.level_triggered, .masked = false}))
+            boot::log("exo: the console has no interrupt\n");
+    serial_port{x86_64::port_registers{console_port}}.enable_receive_interrupt();
+}
+
+std::span<const std::byte> machine::read_console(std::span<std::byte> into) noexcept
+{
+    serial_port port{x86_64::port_registers{console_port}};
+    return into.first(port.read(reinterpret_cast<char*>(into.data()), into.size()));
+}
+
+void machine::on_apic_error() noexcept
+{
+    boot::log("exo: local APIC errors ", hexadecimal{apic_.take_errors()}, "\n");
+}
+
+void machine::power_off(std::uint8_t status)
+{
+    boot::log("exo: init exited with status ", decimal{status}, "\n");
+    x86_64::disable_interrupts();
+    debug_exit(exit_done);
+    if (soft_off_)
+        soft_off_->execute(all_ports);
+    boot::log("exo: the machine cannot be powered off\n");
+    for (;;)
+        x86_64::halt();
+}
+
+} // namespace exo::boot

@@ -1,0 +1,188 @@
+// The x86_64 PC as a Platform (platform.hpp): the models of the traits, and the devices that it found.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include <exo/arch/x86_64/instructions.hpp>
+#include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/paging_entries.hpp>
+#include <exo/arch/x86_64/register_access.hpp>
+#include <exo/base/allocator.hpp>
+#include <exo/base/static_vector.hpp>
+#include <exo/drivers/acpi.hpp>
+#include <exo/drivers/counter_clock.hpp>
+#include <exo/drivers/io_apic.hpp>
+#include <exo/drivers/local_apic.hpp>
+#include <exo/drivers/virtio_blk.hpp>
+#include <exo/platform.hpp>
+
+#include "kernel_memory.hpp"
+#include "log.hpp"
+#include "models.hpp"
+#include "user_mode.hpp"
+
+namespace exo::boot {
+
+// Interrupt vectors beyond the exceptions.
+namespace vector {
+inline constexpr std::uint8_t pic = 0x20; // sixteen, for what the PIC may raise while it is turned off
+inline constexpr std::uint8_t timer = 0x30;
+inline constexpr std::uint8_t console = 0x31;
+inline constexpr std::uint8_t first_disk = 0x40;
+inline constexpr std::uint8_t apic_error = 0xfe;
+inline constexpr std::uint8_t spurious = 0xff;
+} // namespace vector
+
+// RDRAND; without it, the timing of port accesses, which is weak where somebody can model the machine's timing.
+class processor_entropy {
+public:
+    [[nodiscard]] result<> fill(std::span<std::byte> into) noexcept;
+
+private:
+    std::uint64_t pool_{};
+};
+static_assert(hal::EntropySource<processor_entropy>);
+
+struct time_stamp_counter {
+    std::uint64_t operator()() const noexcept { return x86_64::read_tsc(); }
+};
+
+class machine {
+public:
+    using interrupts_type = interrupt_flag;
+    using cpu_type = only_cpu;
+    using phys_type = direct_map;
+    using clock_type = drivers::counter_clock<time_stamp_counter>;
+    using user_mode_type = ring3_mode;
+    using entropy_type = processor_entropy;
+    using format_type = x86_64::paging_4_level;
+    using entries_type = x86_64::paging_entries;
+    using tlb_type = local_tlb;
+    using ipi_type = no_other_cpu;
+    using translation_root_type = page_table_root;
+    using context_type = stack_switch;
+    using timer_type = drivers::local_apic_timer<x86_64::mmio_registers, clock_type>;
+    using cpu_control_type = processor_control;
+    using disk_type = drivers::virtio_blk<x86_64::mmio_registers, direct_map>;
+
+    // `free_memory` is what boot left over; `loader_options` and `rsdp` come from the boot loader, and are copied.
+    // The kernel's tables and descriptors are loaded. Takes the interrupt controllers over and calibrates the clocks.
+    machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& free_memory, std::uint64_t memory_bytes,
+            std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc);
+    machine(const machine&) = delete;
+    machine& operator=(const machine&) = delete;
+
+    [[nodiscard]] interrupts_type& interrupts() noexcept { return interrupts_; }
+    [[nodiscard]] cpu_type& cpu() noexcept { return cpu_; }
+    [[nodiscard]] phys_type& phys() noexcept { return phys_; }
+    [[nodiscard]] clock_type& clock() noexcept { return timing_.clock; }
+    [[nodiscard]] user_mode_type& user_mode() noexcept { return user_mode_; }
+    [[nodiscard]] entropy_type& entropy() noexcept { return entropy_; }
+    [[nodiscard]] entries_type& entries() noexcept { return entries_; }
+    [[nodiscard]] tlb_type& tlb() noexcept { return tlb_; }
+    [[nodiscard]] ipi_type& ipi() noexcept { return ipi_; }
+    [[nodiscard]] translation_root_type& translation_root() noexcept { return root_; }
+    [[nodiscard]] context_type& context() noexcept { return context_; }
+    [[nodiscard]] timer_type& timer() noexcept { return timer_; }
+    [[nodiscard]] cpu_control_type& cpu_control() noexcept { return cpu_control_; }
+    [[nodiscard]] log_sink& log() noexcept { return log_; }
+    [[nodiscard]] console_sink& console() noexcept { return console_; }
+
+    [[nodiscard]] std::span<const phys_range> usable_memory() noexcept { return free_memory_.ranges(); }
+    [[nodiscard]] std::uint64_t image_bytes() noexcept;
+    [[nodiscard]] std::uint64_t memory_bytes() noexcept { return memory_bytes_; }
+    [[nodiscard]] frame_number kernel_root() noexcept { return frame_number{memory_.root()}; }
+    [[nodiscard]] instant entry_time() noexcept { return instant{}; }
+    [[nodiscard]] std::int64_t wall_clock_base() noexcept { return wall_clock_base_; }
+    [[nodiscard]] result<std::span<std::byte>> allocate_stack() { return memory_.allocate_stack(); }
+    void free_stack(std::span<std::byte> stack) { memory_.free_stack(stack); }
+    [[nodiscard]] std::size_t disk_count() noexcept { return disks_.size(); }
+    [[nodiscard]] hal::block_device& disk(std::size_t index) noexcept { return *disks_[index]; }
+    [[nodiscard]] processor_description processor(std::size_t index) noexcept;
+    [[nodiscard]] const boot_options& options() noexcept { return options_; }
+    [[noreturn]] void power_off(std::uint8_t status);
+
+    // From here on frames come from the kernel's allocator.
+    template <class Kernel>
+    void attach(Kernel& kernel)
+    {
+        frames_.switch_to(kernel.frames());
+    }
+
+    template <class Kernel>
+    [[nodiscard]] result<> start_devices(Kernel& kernel)
+    {
+        find_disks({kernel.heap(), kernel.pages(), phys_, kernel.parker()});
+        start_console();
+        return {};
+    }
+
+    // For the interrupt handlers.
+    void end_of_interrupt() noexcept { apic_.end_of_interrupt(); }
+    void on_disk_interrupt(std::size_t index) noexcept
+    {
+        if (index < disks_.size())
+            disks_[index]->on_interrupt();
+    }
+    void on_apic_error() noexcept;
+    // What was typed on the console, up to the size of `into`.
+    [[nodiscard]] std::span<const std::byte> read_console(std::span<std::byte> into) noexcept;
+
+private:
+    static constexpr std::size_t most_disks = 8;
+
+    struct timing {
+        clock_type clock;
+        drivers::tick_rate apic_timer;
+    };
+    struct memory_view {
+        kernel_memory* memory;
+        std::span<const std::byte> operator()(phys_addr at, std::size_t bytes) const { return memory->view(at, bytes); }
+    };
+
+    [[nodiscard]] drivers::acpi::interrupt_controllers read_acpi(std::span<const std::byte> rsdp);
+    [[nodiscard]] drivers::local_apic<x86_64::mmio_registers> take_over_interrupts();
+    [[nodiscard]] timing calibrate(std::uint64_t entry_tsc);
+    void read_options(std::string_view loader_options);
+    void describe_processor();
+    void find_disks(const disk_type::environment& around);
+    void start_console();
+    [[nodiscard]] result<x86_64::mmio_registers> map_registers(phys_range where);
+
+    kernel_memory& memory_;
+    frame_supply& frames_;
+    mm::memory_map& free_memory_;
+    std::uint64_t memory_bytes_;
+
+    interrupts_type interrupts_;
+    cpu_type cpu_;
+    phys_type phys_;
+    user_mode_type user_mode_;
+    entropy_type entropy_;
+    entries_type entries_;
+    tlb_type tlb_;
+    ipi_type ipi_;
+    translation_root_type root_;
+    context_type context_;
+    cpu_control_type cpu_control_;
+    log_sink log_;
+    console_sink console_;
+
+    std::optional<drivers::acpi::soft_off> soft_off_;
+    drivers::acpi::interrupt_controllers controllers_;
+    drivers::local_apic<x86_64::mmio_registers> apic_;
+    static_vector<drivers::io_apic<x86_64::mmio_registers>, 8> io_apics_;
+    timing timing_;
+    timer_type timer_;
+    std::int64_t wall_clock_base_;
+    boot_options options_;
+    static_vector<owned<disk_type>, most_disks> disks_;
+};
+static_assert(Platform<machine>);
+
+} // namespace exo::boot
