@@ -18,8 +18,9 @@ namespace {
 constexpr x86_64::port_registers all_ports{0};
 constexpr std::uint16_t fw_cfg_port = 0x510, rtc_port = 0x70;
 
+using pit = drivers::pit<x86_64::port_registers>;
 // Long enough to measure to a part in a thousand, short against the time that a boot may take.
-constexpr std::uint16_t calibration_ticks = drivers::pit<x86_64::port_registers>::ticks_in(milliseconds(5));
+constexpr std::uint64_t calibration_ticks = pit::ticks_in(milliseconds(5));
 
 // What /proc/cpuinfo shows, in Linux's words.
 struct processor_words {
@@ -111,23 +112,47 @@ drivers::local_apic<x86_64::mmio_registers> machine::take_over_interrupts()
     return apic;
 }
 
-// Both counters against the same span of the PIT.
+// Both counters against the PIT. Of several readings of all three the one counts that took least time: in a virtual
+// machine others may have a millisecond between them.
 machine::timing machine::calibrate(std::uint64_t entry_tsc)
 {
+    struct reading {
+        std::uint64_t width{~std::uint64_t{0}};
+        std::uint64_t tsc{};
+        std::uint16_t pit_ticks{};
+        std::uint32_t apic_ticks{};
+    };
     constexpr std::uint32_t apic_start = 0xffff'ffff;
-    drivers::pit pit{all_ports};
-    apic_.start_silent_timer(apic_start);
-    const std::uint64_t begin = x86_64::read_tsc();
-    if (!pit.wait(calibration_ticks))
-        EXO_PANIC("the PIT stands still: there is nothing to measure the clocks against");
-    const std::uint64_t end = x86_64::read_tsc();
-    const std::uint32_t apic_ticks = apic_start - apic_.timer_ticks_left();
-    apic_.start_silent_timer(0);
-    if (end <= begin || apic_ticks == 0)
-        EXO_PANIC("the time-stamp counter or the local APIC's timer stands still");
-    const duration span = nanoseconds(std::int64_t{calibration_ticks} * 1'000'000'000 /
-                                      std::int64_t{drivers::pit<x86_64::port_registers>::hertz});
-    return {clock_type{{}, drivers::tick_rate{end - begin, span}, entry_tsc}, drivers::tick_rate{apic_ticks, span}};
+    constexpr unsigned readings = 8, attempts = 8, patience = 1'000'000;
+    pit reference{all_ports};
+    const auto read = [&] {
+        reading best;
+        for (unsigned i = 0; i < readings; ++i) {
+            const std::uint64_t before = x86_64::read_tsc();
+            const std::uint16_t pit_ticks = reference.elapsed();
+            const std::uint32_t apic_ticks = apic_start - apic_.timer_ticks_left();
+            const std::uint64_t width = x86_64::read_tsc() - before;
+            if (width < best.width)
+                best = {width, before + width / 2, pit_ticks, apic_ticks};
+        }
+        return best;
+    };
+    for (unsigned attempt = 0; attempt < attempts; ++attempt) {
+        apic_.start_silent_timer(apic_start);
+        reference.start();
+        const reading begin = read();
+        for (unsigned i = 0; i < patience && reference.elapsed() < begin.pit_ticks + calibration_ticks; ++i) {
+        }
+        const reading end = read();
+        if (reference.ran_out() || end.pit_ticks <= begin.pit_ticks || end.tsc <= begin.tsc ||
+            end.apic_ticks <= begin.apic_ticks)
+            continue;
+        apic_.start_silent_timer(0);
+        const duration span = pit::span_of(static_cast<std::uint16_t>(end.pit_ticks - begin.pit_ticks));
+        return {clock_type{{}, drivers::tick_rate{end.tsc - begin.tsc, span}, entry_tsc},
+                drivers::tick_rate{end.apic_ticks - begin.apic_ticks, span}};
+    }
+    EXO_PANIC("the PIT, the time-stamp counter or the local APIC's timer stands still");
 }
 
 // The loader's command line, then what QEMU's fw_cfg adds. The text lives in frames that are never given back.
