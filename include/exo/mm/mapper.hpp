@@ -234,7 +234,7 @@ private:
         {
             while (count_ < count) {
                 const phys_addr table = EXO_TRY(mapper_.frames_.allocate(0)).address();
-                mapper_.entries().store(mapper_.tables_.table_at(table), newest_.value());
+                *mapper_.tables_.table_at(table) = static_cast<entry>(newest_.value());
                 newest_ = table;
                 ++count_;
             }
@@ -245,7 +245,7 @@ private:
         {
             EXO_CHECK(count_ > 0);
             --count_;
-            return std::exchange(newest_, phys_addr{mapper_.entries().load(mapper_.tables_.table_at(newest_))});
+            return std::exchange(newest_, phys_addr{*mapper_.tables_.table_at(newest_)});
         }
 
     private:

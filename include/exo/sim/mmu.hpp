@@ -66,17 +66,17 @@ public:
             report("tables were changed and used without publish()", v);
         if (!Format::is_canonical(v))
             return std::unexpected{page_fault{v, tried, by, false}};
-        const auto found = look_up(cpu, v, tried == mm::access::write);
-        if (!found || !found->grants(tried, by)) {
+        const translated found = look_up(cpu, v, tried == mm::access::write);
+        if (!found.grants(tried, by)) {
             // A fault ends what was remembered about the page, unless the format says otherwise (SDM 3A, 4.10.4.1).
             if (!Format::caches_absent)
                 forget_page(cpu, v);
-            return std::unexpected{page_fault{v, tried, by, found.has_value()}};
+            return std::unexpected{page_fault{v, tried, by, found.present}};
         }
-        const auto now = look_at_tables(cpu, v);
-        if (!now || now->page != found->page || !now->grants(tried, by))
+        const translated now = look_at_tables(cpu, v);
+        if (!now.grants(tried, by) || now.page != found.page)
             report("a stale translation was used", v);
-        return found->page + (v.value() & (page_size - 1));
+        return found.page + (v.value() & (page_size - 1));
     }
 
     // What hardware does unasked: fills a translation, or drops one.
@@ -136,14 +136,20 @@ public:
     }
 
 private:
-    // What a walk yields for one base page, whatever the size of the leaf.
+    // What a walk yields for one base page: the part of the leaf, at `level`, that it lies in, or that the entry at
+    // `level` is absent.
     struct translated {
-        phys_addr page;
+        bool present;
         unsigned level;
+        phys_addr page;
         hal::protection granted;
         bool global;
         bool dirty;
 
+        [[nodiscard]] static translated absent(unsigned level)
+        {
+            return {false, level, {}, hal::protection::none, false, false};
+        }
         [[nodiscard]] bool grants(mm::access tried, privilege by) const
         {
             using enum hal::protection;
@@ -184,12 +190,12 @@ private:
 
     struct cpu_state {
         std::optional<hal::translation_root> root;
-        std::map<key, std::optional<translated>> pages; // the TLB, by base page; nullopt: absent
-        std::map<key, path> paths;                      // the paging-structure caches
+        std::map<key, translated> pages; // the TLB, by base page
+        std::map<key, path> paths;       // the paging-structure caches
     };
 
     // From what is remembered, or else from a walk that is then remembered.
-    std::optional<translated> look_up(unsigned cpu, virt_addr v, bool will_write)
+    translated look_up(unsigned cpu, virt_addr v, bool will_write)
     {
         cpu_state& here = cpus_[cpu];
         const unsigned tag = tag_of(here.root->id);
@@ -197,8 +203,8 @@ private:
             const auto hit = here.pages.find({t, 0, number_at(v, 0)});
             if (hit == here.pages.end())
                 continue;
-            const auto& found = hit->second;
-            if (!found || !will_write || found->dirty || !includes(found->granted, hal::protection::write))
+            const translated& found = hit->second;
+            if (!will_write || found.dirty || !includes(found.granted, hal::protection::write))
                 return found;
             here.pages.erase(hit); // the first write: the entry has to be marked, so walk again
             break;
@@ -214,34 +220,34 @@ private:
                 break;
             }
         }
-        const auto found = walk(v, level, at, true, will_write, [&](unsigned l, const path& p) {
+        const translated found = walk(v, level, at, true, will_write, [&](unsigned l, const path& p) {
             here.paths[{tag, l, number_at(v, l + 1)}] = p;
         });
-        if (found || Format::caches_absent)
-            here.pages[{found && found->global ? global_tag : tag, 0, number_at(v, 0)}] = found;
+        if (found.present || Format::caches_absent)
+            here.pages[{found.global ? global_tag : tag, 0, number_at(v, 0)}] = found;
         return found;
     }
 
     // What the tables say now, without a trace.
-    std::optional<translated> look_at_tables(unsigned cpu, virt_addr v)
+    translated look_at_tables(unsigned cpu, virt_addr v)
     {
         return walk(v, hal::root_level<Format>, {cpus_[cpu].root->table, everything}, false, false,
                     [](unsigned, const path&) {});
     }
 
     template <class Passed>
-    std::optional<translated> walk(virt_addr v, unsigned level, path at, bool mark, bool will_write, Passed passed)
+    translated walk(virt_addr v, unsigned level, path at, bool mark, bool will_write, Passed passed)
     {
         for (;;) {
             if (!memory_.contains(at.table)) {
                 report("a walk left physical memory", v);
-                return std::nullopt;
+                return translated::absent(level);
             }
             std::atomic_ref<entry> slot{*(reinterpret_cast<entry*>(memory_.to_pointer(at.table)) +
                                           hal::index_at<Format>(v, level))};
             entry value = slot.load(std::memory_order_acquire);
             if (!Format::is_present(value))
-                return std::nullopt;
+                return translated::absent(level);
             if (Format::is_table(value, level)) {
                 // Formats whose tables limit what is below them mark tables accessed as well.
                 if (Format::hierarchical_write && mark && !mark_entry(slot, value, false))
@@ -259,8 +265,8 @@ private:
             if (mark && !mark_entry(slot, value, writes))
                 continue;
             const auto offset = v.align_down(page_size).value() & (hal::bytes_at<Format>(level) - 1);
-            return translated{Format::address(value, level) + offset, level, granted, attributes.global,
-                              Format::dirty(value) || writes};
+            return {true, level, Format::address(value, level) + offset, granted, attributes.global,
+                    Format::dirty(value) || writes};
         }
     }
 
@@ -281,7 +287,7 @@ private:
             return;
         const unsigned tag = tag_of(here.root->id);
         std::erase_if(here.pages, [&](const auto& p) {
-            const unsigned level = p.second ? p.second->level : 0;
+            const unsigned level = p.second.level;
             return (p.first.tag == tag || p.first.tag == global_tag) &&
                    number_at(virt_addr{p.first.number << page_shift}, level) == number_at(v, level);
         });

@@ -1,0 +1,74 @@
+// One address space on the simulated machine: a mapper, CPUs that have the space loaded, and the way to flush them.
+
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <exo/arch/riscv64/sv48.hpp>
+#include <exo/arch/x86_64/paging.hpp>
+#include <exo/mm/flush_batch.hpp>
+#include <exo/mm/mapper.hpp>
+#include <exo/mm/shootdown.hpp>
+#include <exo/sim/machine.hpp>
+
+namespace mapper_test {
+
+using namespace exo;
+
+template <class Format>
+struct world {
+    using machine = sim::machine<Format>;
+    using shootdown =
+        mm::shootdown<typename machine::paging_type, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus>;
+    using flusher = mm::space_flusher<shootdown>;
+    using retired = mm::retired_tables<Format, sim::physical_memory, typename machine::entries_type, sim::frame_pool>;
+    using batch = mm::flush_batch<flusher, retired>;
+    using mapper = mm::mapper<Format, sim::physical_memory, typename machine::entries_type, sim::frame_pool>;
+
+    static constexpr hal::address_space_id id{5};
+
+    explicit world(unsigned cpus = 3, std::size_t frames = 512)
+        : m{frames, cpus}, tell{m.paging, m.cpus, m.cpus, m.cpus}, flush{tell, id, running},
+          root{*mm::allocate_table(m.memory, m.frames)}, map{root, m.memory, m.entries, m.frames}
+    {
+        for (unsigned cpu = 0; cpu < cpus; ++cpu)
+            m.cpus.on(cpu, [&] {
+                running.join(cpu);
+                m.paging.load({root, id}, hal::remembered::forget);
+            });
+    }
+    ~world()
+    {
+        for (const auto& violation : m.unit.violations())
+            FAIL_CHECK(violation);
+        change([&](batch& b) { map.clear(b); });
+        CHECK(m.frames.in_use() == 1); // the root
+        m.frames.free(frame_number{root}, 0);
+    }
+
+    // f(batch), and then the flush.
+    template <class F>
+    auto change(F f)
+    {
+        batch b{flush, retired{m.memory, m.entries, m.frames}};
+        if constexpr (std::is_void_v<decltype(f(b))>) {
+            f(b);
+            b.flush();
+        } else {
+            auto outcome = f(b);
+            b.flush();
+            return outcome;
+        }
+    }
+
+    machine m;
+    mm::active_cpus running;
+    shootdown tell;
+    flusher flush;
+    phys_addr root;
+    mapper map;
+};
+
+#define EXO_EVERY_FORMAT exo::x86_64::paging_4_level, exo::x86_64::paging_5_level, exo::riscv64::sv48
+
+} // namespace mapper_test
