@@ -345,7 +345,7 @@ template <class System>
 result<> enter_directory(call<System>& c, fs::location where)
 {
     EXO_TRY(c.system.vfs().check_directory(c.process.paths, where));
-    c.process.paths.working_directory = std::move(where);
+    c.process.change_directory(std::move(where));
     return {};
 }
 
@@ -371,7 +371,9 @@ result<> sys_chroot(call<System>& c, user_addr path)
     EXO_TRY(c.system.vfs().check_directory(c.process.paths, where));
     if (!c.process.identity.privileged())
         return fail(errors::not_permitted);
-    c.process.paths.root = std::move(where);
+    auto guard = c.process.lock();
+    std::swap(c.process.paths.root, where);
+    guard.unlock();
     return {};
 }
 

@@ -11,14 +11,11 @@
 #include <exo/linux/time_structures.hpp>
 #include <exo/proc/errors.hpp>
 #include <exo/proc/futex.hpp>
+#include <exo/proc/system_name.hpp>
 
 namespace exo::linux_abi {
 
-// What uname and /proc/version say. The release is the Linux whose interface this is: libraries look at it.
-namespace identity {
-inline constexpr std::string_view system = "Linux", node = "exo", release = "6.1.0-exo", version = "#1 exo",
-                                  machine = "x86_64", domain = "(none)";
-}
+namespace identity = proc::system_name;
 
 struct uname_record {
     char fields[6][65];

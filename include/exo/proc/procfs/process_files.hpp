@@ -1,0 +1,251 @@
+// The files of /proc/PID, in the formats of Linux's proc(5).
+
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <exo/base/page.hpp>
+#include <exo/base/result.hpp>
+#include <exo/drivers/tty.hpp>
+#include <exo/fs/errors.hpp>
+#include <exo/fs/vfs.hpp>
+#include <exo/mm/protection.hpp>
+#include <exo/mm/region.hpp>
+#include <exo/proc/process.hpp>
+#include <exo/proc/process_table.hpp>
+#include <exo/proc/procfs/text_builder.hpp>
+#include <exo/proc/thread.hpp>
+#include <exo/sched/task.hpp>
+
+namespace exo::proc {
+
+// What several of them tell, read in one go.
+struct process_facts {
+    process_id parent{};
+    process_id group{};
+    process_id session{};
+    char state{};
+    std::string_view state_name{};
+    signal exit_signal{};
+    int exit_word{};
+    credentials identity{};
+    signal_set pending{};
+    signal_set thread_pending{};
+    signal_set blocked{};
+    signal_set ignored{};
+    signal_set caught{};
+    duration run_time{};
+    std::uint64_t voluntary_switches{};
+    std::uint64_t involuntary_switches{};
+    unsigned cpu{};
+    bool has_thread{};
+    fs::permission_bits umask{};
+};
+
+template <class System>
+[[nodiscard]] process_facts facts_of(process<System>& p)
+{
+    process_facts f;
+    auto guard = p.system().processes().lock();
+    f.parent = p.parent ? p.parent->id() : 0;
+    f.group = p.group;
+    f.session = p.session;
+    f.exit_signal = p.exit_signal;
+    const process_state state = p.state;
+    if (state == process_state::zombie)
+        f.exit_word = p.status.word();
+    auto locked = p.lock();
+    f.identity = p.identity;
+    f.umask = p.paths.umask;
+    f.pending = p.pending.set();
+    f.run_time = p.usage.user + p.usage.system;
+    for (unsigned n = 1; n <= static_cast<unsigned>(signal::last); ++n) {
+        const auto s = static_cast<signal>(n);
+        if (p.actions[s].is_ignore())
+            f.ignored.add(s);
+        else if (!p.actions[s].is_default())
+            f.caught.add(s);
+    }
+    bool ready = false;
+    if (const thread<System>* t = p.main_thread) {
+        f.has_thread = true;
+        f.thread_pending = t->pending.set();
+        f.blocked = t->blocked;
+        f.run_time = t->task.run_time();
+        f.voluntary_switches = t->task.voluntary_switches();
+        f.involuntary_switches = t->task.involuntary_switches();
+        f.cpu = t->task.cpu();
+        ready = t->task.state() == sched::task_state::ready;
+    }
+    f.state = state == process_state::zombie ? 'Z' : state == process_state::stopped ? 'T' : ready ? 'R' : 'S';
+    f.state_name = f.state == 'Z' ? "zombie" : f.state == 'T' ? "stopped" : ready ? "running" : "sleeping";
+    return f;
+}
+
+[[nodiscard]] constexpr std::uint64_t to_ticks(duration d)
+{
+    constexpr std::int64_t tick = 10'000'000; // 100 per second, as AT_CLKTCK tells programs
+    return static_cast<std::uint64_t>(d.nanoseconds() / tick);
+}
+
+template <class System>
+result<> write_process_stat(process<System>& p, text_builder& out)
+{
+    const process_facts f = facts_of(p);
+    const auto image = p.find_image();
+    const auto memory = image ? image->space().statistics() : mm::space_statistics{};
+    drivers::tty* const terminal = p.system().terminals().controlling(f.session);
+    const fs::device_number number = terminal ? terminal->number() : fs::device_number{};
+    const std::uint64_t start = to_ticks(p.started() - instant{});
+
+    out.put(p.id(), " (", p.name(), ") ", f.state, ' ', f.parent, ' ', f.group, ' ', f.session, ' ',
+            number.major << 8 | number.minor, ' ', terminal ? terminal->foreground() : -1);
+    // flags; page faults of the process and of its children, without and with I/O.
+    out.put(" 0 ", p.usage.minor_faults, ' ', p.children_usage.minor_faults, ' ', p.usage.major_faults, ' ',
+            p.children_usage.major_faults);
+    // Time in user mode and in the kernel is not told apart.
+    out.put(' ', to_ticks(f.run_time), " 0 ", to_ticks(p.children_usage.user), ' ',
+            to_ticks(p.children_usage.system));
+    // priority, nice, threads, an unused one; the start; memory.
+    out.put(" 20 0 ", f.has_thread ? 1 : 0, " 0 ", start, ' ', memory.virtual_pages * page_size, ' ',
+            memory.resident_pages, ' ', p.limits[resource::resident_set].soft);
+    out.put(' ', image ? image->code.begin : 0, ' ', image ? image->code.end : 0, ' ', image ? image->stack_start : 0,
+            " 0 0");
+    // Old, narrow signal masks: status has the whole ones.
+    out.put(' ', (f.pending | f.thread_pending).bits() & 0x7fffffff, ' ', f.blocked.bits() & 0x7fffffff, ' ',
+            f.ignored.bits() & 0x7fffffff, ' ', f.caught.bits() & 0x7fffffff);
+    // wait channel, two unused; exit signal, CPU, real-time priority, policy; delays and guest time.
+    out.put(" 0 0 0 ", static_cast<unsigned>(f.exit_signal), ' ', f.cpu, " 0 0 0 0 0");
+    out.line(' ', image ? image->data.begin : 0, ' ', image ? image->data.end : 0, " 0 0 0 0 0 ", f.exit_word);
+    return out.status();
+}
+
+template <class System>
+result<> write_process_statm(process<System>& p, text_builder& out)
+{
+    const auto image = p.find_image();
+    const auto memory = image ? image->space().statistics() : mm::space_statistics{};
+    const std::uint64_t code = image ? pages_for(image->code.size()) : 0;
+    out.line(memory.virtual_pages, ' ', memory.resident_pages, " 0 ", code, " 0 ", memory.virtual_pages - code, " 0");
+    return out.status();
+}
+
+template <class System>
+result<> write_process_status(process<System>& p, text_builder& out)
+{
+    const process_facts f = facts_of(p);
+    const auto image = p.find_image();
+    const id_set& user = f.identity.user;
+    const id_set& group = f.identity.group;
+
+    out.line("Name:\t", p.name());
+    if (f.has_thread)
+        out.line("Umask:\t0", f.umask >> 6, f.umask >> 3 & 7, f.umask & 7);
+    out.line("State:\t", f.state, " (", f.state_name, ')');
+    out.line("Tgid:\t", p.id()).line("Ngid:\t0").line("Pid:\t", p.id()).line("PPid:\t", f.parent).line("TracerPid:\t0");
+    out.line("Uid:\t", user.real, '\t', user.effective, '\t', user.saved, '\t', user.effective);
+    out.line("Gid:\t", group.real, '\t', group.effective, '\t', group.saved, '\t', group.effective);
+    out.line("FDSize:\t64").put("Groups:\t");
+    for (const auto g : f.identity.groups)
+        out.put(g, ' ');
+    out.put('\n');
+    if (image) {
+        const auto memory = image->space().statistics();
+        out.line("VmSize:\t", right{memory.virtual_pages * page_size / 1024, 8}, " kB");
+        out.line("VmRSS:\t", right{memory.resident_pages * page_size / 1024, 8}, " kB");
+    }
+    out.line("Threads:\t", f.has_thread ? 1 : 0);
+    out.line("SigPnd:\t", hex{f.thread_pending.bits(), 16}).line("ShdPnd:\t", hex{f.pending.bits(), 16});
+    out.line("SigBlk:\t", hex{f.blocked.bits(), 16}).line("SigIgn:\t", hex{f.ignored.bits(), 16});
+    out.line("SigCgt:\t", hex{f.caught.bits(), 16});
+    out.line("voluntary_ctxt_switches:\t", f.voluntary_switches);
+    out.line("nonvoluntary_ctxt_switches:\t", f.involuntary_switches);
+    return out.status();
+}
+
+template <class System>
+result<> write_process_command_line(process<System>& p, text_builder& out)
+{
+    if (const auto image = p.find_image())
+        out.put(image->arguments());
+    return out.status();
+}
+
+template <class System>
+result<> write_process_name(process<System>& p, text_builder& out)
+{
+    return out.line(p.name()).status();
+}
+
+template <class System>
+result<> write_process_maps(process<System>& p, text_builder& out)
+{
+    constexpr std::size_t name_column = 73;
+    const auto image = p.find_image();
+    if (!image)
+        return {};
+    image->space().for_each_region([&out](const mm::region_info& r) {
+        const auto flag = [&r](mm::protection right, char c) { return includes(r.access, right) ? c : '-'; };
+        const mm::pager_identity identity = r.backing ? r.backing->identity() : mm::pager_identity{};
+        out.put(hex{r.range.begin.value(), 8}, '-', hex{r.range.end.value(), 8}, ' ', flag(mm::protection::read, 'r'),
+                flag(mm::protection::write, 'w'), flag(mm::protection::execute, 'x'),
+                r.kind == mm::sharing::shared ? 's' : 'p', ' ', hex{r.backing ? r.offset : 0, 8}, ' ',
+                hex{identity.device >> 8, 2}, ':', hex{identity.device & 0xff, 2}, ' ', identity.inode, ' ');
+        const std::string_view name = r.heap                        ? "[heap]"
+                                      : r.grows == mm::growth::down ? "[stack]"
+                                      : r.backing                   ? r.backing->name()
+                                                                    : std::string_view{};
+        if (!name.empty())
+            out.fill_to(name_column);
+        out.line(name);
+    });
+    return out.status();
+}
+
+// Where `where` can be found from the root of all. Errors: fs::errors::not_found for an empty one.
+template <class System>
+result<> write_place(System& system, const fs::location& where, text_builder& out)
+{
+    if (!where)
+        return fail(fs::errors::not_found);
+    auto text = EXO_TRY(owned_array<char>::create(system.heap(), fs::longest_path));
+    const std::size_t length = EXO_TRY(
+        system.vfs().path_of(system.vfs().initial_context(), where, std::span<char>{text.data(), text.size()}));
+    return out.put(std::string_view{text.data(), length}).status();
+}
+
+template <class System>
+result<> write_process_executable(process<System>& p, text_builder& out)
+{
+    const auto image = p.find_image();
+    return write_place(p.system(), image && image->executable ? image->executable->where() : fs::location{}, out);
+}
+
+template <class System>
+result<> write_process_directory(process<System>& p, text_builder& out)
+{
+    return write_place(p.system(), p.copy_paths().working_directory, out);
+}
+
+template <class System>
+result<> write_process_root(process<System>& p, text_builder& out)
+{
+    return write_place(p.system(), p.copy_paths().root, out);
+}
+
+// What a descriptor stands for: the target of /proc/PID/fd/N. Errors: fs::errors::not_found.
+template <class System>
+result<> write_descriptor(process<System>& p, int descriptor, text_builder& out)
+{
+    const auto descriptors = p.find_descriptors();
+    const auto opened = descriptors ? descriptors->get(descriptor) : result<ref<fs::file>>{fail(fs::errors::not_found)};
+    if (!opened)
+        return fail(fs::errors::not_found);
+    if ((*opened)->where())
+        return write_place(p.system(), (*opened)->where(), out);
+    return out.put("pipe:[", (*opened)->node().number(), ']').status();
+}
+
+} // namespace exo::proc
