@@ -20,6 +20,14 @@ void check_parker(Run run)
     using sync::any_parker;
     using bodies = std::vector<std::function<void(any_parker&)>>;
 
+    // A handle may be used only while its thread exists: nobody ends before all have finished with the others.
+    std::atomic<int> busy{};
+    const auto finish_together = [&](any_parker& p) {
+        --busy;
+        while (busy != 0)
+            p.park(p.now() + microseconds(1));
+    };
+
     // An unpark before the park is not lost; the park consumes it.
     run(bodies{[](any_parker& p) {
         CHECK(p.current() != nullptr);
@@ -37,16 +45,19 @@ void check_parker(Run run)
     {
         std::atomic<void*> sleeper{};
         std::atomic<bool> sent{};
+        busy = 2;
         run(bodies{[&](any_parker& p) {
                        sleeper = p.current();
                        while (!sent)
                            p.park(instant::never());
+                       finish_together(p);
                    },
                    [&](any_parker& p) {
                        while (!sleeper)
                            p.park(p.now() + microseconds(1));
                        sent = true;
                        p.unpark(sleeper);
+                       finish_together(p);
                    }});
     }
 
@@ -55,6 +66,7 @@ void check_parker(Run run)
         std::atomic<void*> threads[2]{};
         int turns = 0; // plain: ordered by the parker
         std::atomic<int> whose{};
+        busy = 2;
         const auto player = [&](int me) {
             return [&, me](any_parker& p) {
                 threads[me] = p.current();
@@ -67,6 +79,7 @@ void check_parker(Run run)
                     whose.store(1 - me, std::memory_order_release);
                     p.unpark(threads[1 - me]);
                 }
+                finish_together(p);
             };
         };
         run(bodies{player(0), player(1)});

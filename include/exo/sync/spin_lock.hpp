@@ -23,8 +23,10 @@ inline void spin_pause() noexcept
 #endif
 }
 
-// What every lock does about statistics and rank checks: nothing.
+// What every lock does about statistics and rank checks: nothing. Called with interrupts off; acquiring comes before the
+// lock waits.
 struct unobserved {
+    void acquiring(lock_rank) noexcept {}
     void acquired(lock_rank) noexcept {}
     void contended(lock_rank) noexcept {}
     void released(lock_rank) noexcept {}
@@ -73,6 +75,7 @@ public:
     guard lock(Interrupts& interrupts) noexcept
     {
         const auto saved = interrupts.save_and_disable();
+        observer_.acquiring(Rank);
         const auto ticket = next_.fetch_add(1, std::memory_order_relaxed);
         if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]] {
             observer_.contended(Rank);

@@ -1,8 +1,8 @@
 // Threads that wait for something to become true.
 //
 // The waiter names the condition; whoever changes what it depends on calls wake_one or wake_all afterwards. No wake-up is
-// lost: a waiter is on the queue before it looks at the condition, and a token (hal/parker.hpp) covers the rest.
-// Wakers may be interrupt handlers.
+// lost: a waiter is on the queue before it looks at the condition, a token (hal/parker.hpp) covers the time until it
+// sleeps, and one that was woken but leaves for another reason passes the wake-up on. Wakers may be interrupt handlers.
 
 #pragma once
 
@@ -22,6 +22,7 @@ public:
     // A thread's place in a queue; poll puts one thread on several.
     struct waiter {
         thread_handle thread{};
+        std::atomic<bool> woken{}; // and has not looked at the condition since; changed under the queue's lock
         list_hook hook;
     };
 
@@ -54,10 +55,7 @@ public:
         if (!maybe_waiting())
             return;
         auto guard = lock_.lock(parker);
-        if (waiter* first = waiters_.pop_front()) {
-            waiters_.push_back(*first); // it leaves by itself; others get their turn first
-            parker.unpark(first->thread);
-        }
+        wake_next(parker);
     }
 
     void wake_all(any_parker& parker) noexcept
@@ -66,13 +64,14 @@ public:
             return;
         auto guard = lock_.lock(parker);
         for (waiter& w : waiters_)
-            parker.unpark(w.thread);
+            wake(parker, w);
     }
 
     void add(any_parker& parker, waiter& w) noexcept
     {
         auto guard = lock_.lock(parker);
         w.thread = parker.current();
+        w.woken.store(false, std::memory_order_relaxed);
         waiters_.push_back(w);
         count_.fetch_add(1, std::memory_order_seq_cst);
     }
@@ -81,9 +80,36 @@ public:
         auto guard = lock_.lock(parker);
         waiters_.erase(w);
         count_.fetch_sub(1, std::memory_order_relaxed);
+        if (w.woken.load(std::memory_order_relaxed))
+            wake_next(parker);
     }
 
 private:
+    // The lock is held.
+    static void wake(any_parker& parker, waiter& w) noexcept
+    {
+        w.woken.store(true, std::memory_order_relaxed);
+        parker.unpark(w.thread);
+    }
+    // The first that no wake-up is on its way to. The lock is held.
+    void wake_next(any_parker& parker) noexcept
+    {
+        for (waiter& w : waiters_) {
+            if (!w.woken.load(std::memory_order_relaxed)) {
+                wake(parker, w);
+                return;
+            }
+        }
+    }
+    // `w` is about to look at the condition: a wake-up from now on is a new one.
+    void look_again(any_parker& parker, waiter& w) noexcept
+    {
+        if (!w.woken.load(std::memory_order_relaxed))
+            return;
+        auto guard = lock_.lock(parker);
+        w.woken.store(false, std::memory_order_relaxed);
+    }
+
     // Pairs with add: either the waker sees the waiter counted, or the waiter sees the waker's change.
     [[nodiscard]] bool maybe_waiting() const noexcept
     {
@@ -111,7 +137,10 @@ private:
                 outcome = fail(errors::timed_out);
                 break;
             }
-            parker.park(deadline);
+            // A condition that sleeps itself may have used up the token, but not the mark.
+            if (!self.woken.load(std::memory_order_relaxed))
+                parker.park(deadline);
+            look_again(parker, self);
         }
         remove(parker, self);
         return outcome;

@@ -1,0 +1,294 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include <exo/sim/host_threads.hpp>
+#include <exo/sync/mutex.hpp>
+#include <exo/sync/per_cpu.hpp>
+#include <exo/sync/rank_check.hpp>
+#include <exo/sync/spin_lock.hpp>
+#include <exo/sync/wait_queue.hpp>
+#include <laws/parker_laws.hpp>
+
+using namespace exo;
+using sync::lock_rank;
+
+namespace {
+
+// Each function on a thread of its own, until all have ended.
+void run_at_once(const std::vector<std::function<void()>>& bodies)
+{
+    std::vector<std::thread> threads;
+    for (const auto& body : bodies)
+        threads.emplace_back(body);
+    for (std::thread& t : threads)
+        t.join();
+}
+
+// A parker for a single thread, that tells what it was asked.
+class told final : public sync::any_parker {
+public:
+    thread current() const noexcept override { return self; }
+    void park(instant) noexcept override
+    {
+        ++parks;
+        if (on_park)
+            on_park();
+    }
+    void unpark(const thread& t) noexcept override { unparked.push_back(t); }
+    bool interrupted() const noexcept override { return interrupt; }
+    instant now() const noexcept override { return time; }
+    state save_and_disable() noexcept override { return std::exchange(on, 0); }
+    void restore(const state& saved) noexcept override { on = saved; }
+    bool enabled() noexcept override { return on != 0; }
+
+    thread self{this};
+    std::function<void()> on_park;
+    std::vector<thread> unparked;
+    int parks{};
+    bool interrupt{};
+    instant time{};
+    state on{1};
+};
+
+struct cpus {
+    unsigned at{};
+    unsigned current_cpu() const noexcept { return at; }
+    unsigned cpu_limit() const noexcept { return 4; }
+};
+
+} // namespace
+
+TEST_CASE("host threads keep the laws of a parker")
+{
+    sim::host_threads parker;
+    laws::check_parker([&](const std::vector<std::function<void(sync::any_parker&)>>& bodies) {
+        std::vector<std::function<void()>> bound;
+        for (const auto& body : bodies)
+            bound.push_back([&] { body(parker); });
+        run_at_once(bound);
+    });
+}
+
+TEST_CASE("a spin lock excludes, and holds interrupts off exactly while it is held")
+{
+    told interrupts;
+    sync::spin_lock<lock_rank::device, sync::any_parker> lock;
+    {
+        auto guard = lock.lock(interrupts);
+        CHECK(!interrupts.enabled());
+        CHECK(lock.held());
+        guard.unlock();
+        CHECK(interrupts.enabled());
+        CHECK(!lock.held());
+    }
+    CHECK(interrupts.enabled());
+
+    sim::host_threads parker;
+    int plain = 0;
+    const auto work = [&] {
+        for (int i = 0; i < 300; ++i) {
+            auto guard = lock.lock(parker);
+            ++plain;
+        }
+    };
+    run_at_once({work, work, work});
+    CHECK(plain == 900);
+}
+
+TEST_CASE("a mutex excludes threads that run truly at once")
+{
+    sim::host_threads parker;
+    sync::mutex<lock_rank::inode> mutex;
+    int plain = 0;
+    const auto work = [&] {
+        for (int i = 0; i < 300; ++i) {
+            auto guard = mutex.lock(parker);
+            CHECK(mutex.held());
+            ++plain;
+        }
+    };
+    run_at_once({work, work, work, work});
+    CHECK(plain == 1200);
+    CHECK(!mutex.held());
+}
+
+TEST_CASE("items handed over by wake_one reach as many threads as there are items, some of whom give up")
+{
+    sim::host_threads parker;
+    sync::wait_queue queue;
+    std::atomic<int> items{0};
+    std::atomic<int> taken{0};
+    constexpr int total = 400;
+    const auto take = [&] {
+        int n = items.load();
+        while (n > 0 && !items.compare_exchange_weak(n, n - 1))
+            ;
+        return n > 0;
+    };
+    const auto patient = [&] {
+        for (int i = 0; i < total / 4; ++i) {
+            queue.wait(parker, take);
+            ++taken;
+        }
+    };
+    const auto impatient = [&] {
+        for (int i = 0; i < total / 2;) {
+            if (queue.wait_interruptible(parker, take, parker.now() + microseconds(i % 3)).has_value()) {
+                ++taken;
+                ++i;
+            }
+        }
+    };
+    run_at_once({patient, patient, impatient, [&] {
+                     for (int i = 0; i < total; ++i) {
+                         ++items;
+                         queue.wake_one(parker);
+                     }
+                 }});
+    CHECK(taken == total);
+    CHECK(items == 0);
+}
+
+TEST_CASE("wake_one wakes the longest waiting that no wake-up is on its way to")
+{
+    told parker;
+    sync::wait_queue queue;
+    int names[3];
+    sync::wait_queue::waiter waiters[3];
+    for (int i = 0; i < 3; ++i) {
+        parker.self = &names[i];
+        queue.add(parker, waiters[i]);
+    }
+    queue.wake_one(parker);
+    queue.wake_one(parker);
+    CHECK(parker.unparked == std::vector<void*>{&names[0], &names[1]});
+    queue.remove(parker, waiters[0]); // leaves without having looked: the next in line gets its wake-up
+    CHECK(parker.unparked == std::vector<void*>{&names[0], &names[1], &names[2]});
+    queue.remove(parker, waiters[1]);
+    queue.remove(parker, waiters[2]);
+    queue.wake_all(parker);
+    CHECK(parker.unparked.size() == 3);
+}
+
+TEST_CASE("a wait ends by its condition, its deadline or an interruption, and says which")
+{
+    told parker;
+    sync::wait_queue queue;
+    int looks = 0;
+    queue.wait(parker, [&] { return ++looks == 4; });
+    CHECK(parker.parks == 2); // once before it queued, once after, then once for each park
+
+    parker.on_park = [&] { parker.time = parker.time + milliseconds(1); };
+    CHECK(queue.wait_interruptible(parker, [] { return false; }, instant{2'500'000}).error() == errors::timed_out);
+    CHECK(parker.time == instant{3'000'000});
+    CHECK(queue.wait_until(parker, [] { return false; }, instant{4'000'000}).error() == errors::timed_out);
+
+    parker.on_park = [&] { parker.interrupt = true; };
+    CHECK(queue.wait_interruptible(parker, [] { return false; }).error() == errors::interrupted);
+    CHECK(queue.wait_interruptible(parker, [] { return true; }).has_value()); // what holds is not given up
+    looks = 0;
+    queue.wait(parker, [&] { return ++looks == 5; }); // and this one ignores it
+}
+
+TEST_CASE("a condition that sleeps itself does not swallow the wake-up of the queue around it")
+{
+    told parker;
+    sync::wait_queue outer;
+    int looks = 0;
+    bool parked_outside = false;
+    outer.wait(parker, [&] {
+        if (++looks == 2) {
+            outer.wake_one(parker); // comes while the condition sleeps elsewhere, which uses up the token
+            parker.on_park = [&] { parked_outside = true; };
+        }
+        return looks == 3;
+    });
+    CHECK(!parked_outside);
+}
+
+TEST_CASE("an interrupted host thread gives up its wait")
+{
+    sim::host_threads parker;
+    sync::wait_queue queue;
+    std::atomic<void*> waiter{};
+    std::atomic<bool> told_it{};
+    run_at_once({[&] {
+                     waiter = parker.current();
+                     CHECK(queue.wait_interruptible(parker, [] { return false; }).error() == errors::interrupted);
+                     while (!told_it)
+                         std::this_thread::yield();
+                 },
+                 [&] {
+                     while (!waiter)
+                         std::this_thread::yield();
+                     parker.interrupt(waiter);
+                     told_it = true;
+                 }});
+}
+
+TEST_CASE("a pin keeps interrupts off and names the CPU whose data it opens")
+{
+    told interrupts;
+    cpus cpu{2};
+    sync::per_cpu<int, 4> data;
+    {
+        sync::pin here{interrupts, cpu};
+        CHECK(!interrupts.enabled());
+        data.local(here) = 7;
+    }
+    CHECK(interrupts.enabled());
+    CHECK(data.of(2) == 7);
+    CHECK(data.of(1) == 0);
+    CHECK(reinterpret_cast<char*>(&data.of(2)) - reinterpret_cast<char*>(&data.of(1)) == 64);
+}
+
+namespace {
+
+// Notes what the ledger is asked instead of stopping at it.
+struct noted {
+    std::vector<std::pair<char, lock_rank>>* log;
+    void acquiring(lock_rank r) noexcept { log->emplace_back('?', r); }
+    void contended(lock_rank r) noexcept { log->emplace_back('c', r); }
+    void acquired(lock_rank r) noexcept { log->emplace_back('+', r); }
+    void released(lock_rank r) noexcept { log->emplace_back('-', r); }
+};
+
+} // namespace
+
+TEST_CASE("a lock tells its observer before it waits, when it has it, and when it lets go")
+{
+    told interrupts;
+    std::vector<std::pair<char, lock_rank>> log;
+    sync::spin_lock<lock_rank::heap, sync::any_parker, noted> lock{noted{&log}};
+    lock.lock(interrupts).unlock();
+    CHECK(log == std::vector<std::pair<char, lock_rank>>{
+                     {'?', lock_rank::heap}, {'+', lock_rank::heap}, {'-', lock_rank::heap}});
+}
+
+TEST_CASE("the rank ledger follows locks taken in order on each CPU, let go in any order")
+{
+    told interrupts;
+    cpus cpu;
+    using ledger = sync::rank_ledger<cpus, 4>;
+    using checked = sync::rank_checked<ledger>;
+    ledger held{cpu};
+    sync::spin_lock<lock_rank::device, sync::any_parker, checked> outer{checked{held}};
+    sync::spin_lock<lock_rank::heap, sync::any_parker, checked> inner{checked{held}};
+    auto a = outer.lock(interrupts);
+    auto b = inner.lock(interrupts);
+    CHECK(!held.in_order(lock_rank::heap)); // the same again
+    CHECK(!held.in_order(lock_rank::timers));
+    CHECK(held.in_order(lock_rank::frames));
+    a.unlock();
+    CHECK(!held.in_order(lock_rank::device));
+    cpu.at = 1;
+    CHECK(held.in_order(lock_rank::device)); // another CPU holds nothing
+    cpu.at = 0;
+    b.unlock();
+    CHECK(held.in_order(lock_rank::exec));
+}
