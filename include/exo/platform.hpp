@@ -5,11 +5,14 @@
 // objects each time. What happens when:
 //  1. The platform finds its memory and builds kernel<Platform>{platform}: frames, heap and scheduler stand afterwards.
 //     Interrupts are off; only traits, usable_memory, kernel_root and image_bytes have been used.
-//  2. attach(kernel) follows, still with interrupts off: now stacks can be allocated, and the interrupt handlers may be
-//     pointed at the kernel's entry points.
-//  3. kernel.run(), on the boot CPU, turns into its idle thread, and starts a kernel thread, in which
-//     start_devices(kernel) finds disks and console; it may sleep, and interrupts are on.
-//  4. That thread mounts the root and becomes PID 1.
+//  2. kernel.run(), with interrupts on, calls attach(kernel) first: now stacks can be allocated, and the interrupt
+//     handlers may be pointed at the kernel's entry points. Then it turns into the boot CPU's idle thread, and starts a
+//     thread, in which start_devices(kernel) finds disks and console; it may sleep.
+//  3. That thread mounts the root and becomes PID 1.
+//
+// What a platform may leave out: kick(cpu), which makes another CPU call on_kick(), if it has one CPU;
+// filter_heap(allocator&) -> allocator&, put before the kernel's heap, to fail on purpose; and
+// root_file_system(kernel&) -> result<ref<fs::file_system>>, if the root is not an ext2 on disk 0.
 //
 // Entry points of the kernel that the platform's handlers call (`frame` is UserMode::frame):
 //  - on_system_call(frame&): a thread made a system call; interrupts on. The result is in the frame.
@@ -19,8 +22,8 @@
 //  - on_exception(frame&, proc::fault): any other exception in user mode; interrupts on.
 //  - on_return_to_user(frame&): interrupts on, the last thing before every return to user mode but one: with interrupts
 //    off, return_work_pending() tells whether more came up meanwhile; then the platform turns interrupts on and repeats.
-//  - on_timer(): the deadline timer fired; interrupts off; then preempt_if_needed() on the way out of the handler,
-//    to whatever was interrupted, user or kernel.
+//  - on_timer(): the deadline timer fired; on_kick(): another CPU called; interrupts off. Then, as after every
+//    interrupt, preempt_if_needed() on the way out to what was interrupted, user or kernel, if that had interrupts on.
 //  - on_console_input(bytes): what the console's user typed; from an interrupt handler, interrupts off.
 
 #pragma once
@@ -40,6 +43,7 @@
 #include <exo/hal/console_sink.hpp>
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/entropy_source.hpp>
+#include <exo/hal/idle.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/phys_access.hpp>
 #include <exo/hal/user_mode.hpp>
@@ -82,7 +86,7 @@ concept Platform = requires(P& platform, std::span<std::byte> stack, std::uint8_
     typename P::translation_root_type; // hal::TranslationRoot
     typename P::context_type;          // hal::Context
     typename P::timer_type;            // hal::DeadlineTimer
-    typename P::cpu_control_type;      // halts until an interrupt
+    requires hal::Idle<typename P::cpu_control_type>;
     { platform.interrupts() } noexcept -> std::same_as<typename P::interrupts_type&>;
     { platform.cpu() } noexcept -> std::same_as<typename P::cpu_type&>;
     { platform.phys() } noexcept -> std::same_as<typename P::phys_type&>;
@@ -112,7 +116,8 @@ concept Platform = requires(P& platform, std::span<std::byte> stack, std::uint8_
     { platform.entry_time() } noexcept -> std::same_as<instant>;
     { platform.wall_clock_base() } noexcept -> std::same_as<std::int64_t>;
 
-    // 16 KiB each, page-aligned, with an unmapped page below. Errors: out_of_memory.
+    // 16 KiB each, page-aligned, with an unmapped page below. free_stack is called with interrupts off, and does not
+    // sleep. Errors: out_of_memory.
     { platform.allocate_stack() } -> std::same_as<result<std::span<std::byte>>>;
     { platform.free_stack(stack) } -> std::same_as<void>;
 

@@ -24,6 +24,7 @@ struct environment {
     device_registry* devices = nullptr;
     // The page caches that can give memory back; the kernel's out-of-memory path calls reclaimer.reclaim().
     page_reclaimer reclaimer{};
+    std::atomic<std::uint64_t> cached_pages{}; // in all of them
     // What stat calls the device of a file: each file system takes the next.
     std::atomic<std::uint32_t> next_device{1};
     // Of inodes that no file system numbers: pipes, sockets.

@@ -92,6 +92,7 @@ private:
     void drop(page_tree::word& w) noexcept
     {
         environment_.pages.release(environment_.pages.frame_of(data_of(w)));
+        environment_.cached_pages.fetch_sub(1, std::memory_order_relaxed);
         w = 0;
     }
 
@@ -117,6 +118,7 @@ private:
             // The cache's reference, and ours to read into.
             *w = reinterpret_cast<page_tree::word>(fresh.data()) | reading | used;
             (void)fresh.share().leak();
+            environment_.cached_pages.fetch_add(1, std::memory_order_relaxed);
         }
         const auto outcome = source_.read_page(index, fresh.bytes());
         {

@@ -13,7 +13,7 @@
 #include <exo/mm/address_space.hpp>
 #include <exo/mm/errors.hpp>
 #include <exo/mm/protection.hpp>
-#include <exo/proc/shared_memory.hpp>
+#include <exo/mm/shared_memory.hpp>
 
 namespace exo::linux_abi {
 
@@ -93,7 +93,8 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
         request.backing = std::move(file);
         request.offset = offset;
     } else if (shared) {
-        request.backing = EXO_TRY(proc::shared_memory::create(c.system.file_environment(), pages_for(length)));
+        auto& env = c.system.file_environment();
+        request.backing = EXO_TRY(mm::shared_memory::create(env.heap, env.pages, env.parker, length));
     }
     const auto mapped = c.process.image().space().map(std::move(request));
     if (!mapped)

@@ -5,11 +5,13 @@
 
 #include <cstdint>
 
+#include <exo/proc/signal.hpp>
+
 namespace exo::proc {
 
 enum class fault : std::uint8_t {
     divide_error,       // SIGFPE, FPE_INTDIV
-    floating_point,     // SIGFPE; the x87 or SSE status says which
+    floating_point,     // SIGFPE, FPE_FLTINV: of the x87 or SSE unit
     debug,              // SIGTRAP, TRAP_TRACE
     breakpoint,         // SIGTRAP, SI_KERNEL
     invalid_opcode,     // SIGILL, ILL_ILLOPN
@@ -17,5 +19,28 @@ enum class fault : std::uint8_t {
     stack_segment,      // SIGBUS, SI_KERNEL
     general_protection, // SIGSEGV, SI_KERNEL; also every exception that has no line of its own
 };
+
+[[nodiscard]] constexpr signal_info signal_of_fault(fault what)
+{
+    switch (what) {
+    case fault::divide_error:
+        return {.number = signal::sigfpe, .code = signal_code::integer_divide};
+    case fault::floating_point:
+        return {.number = signal::sigfpe, .code = signal_code::float_invalid};
+    case fault::debug:
+        return {.number = signal::sigtrap, .code = signal_code::trace};
+    case fault::breakpoint:
+        return {.number = signal::sigtrap, .code = signal_code::kernel};
+    case fault::invalid_opcode:
+        return {.number = signal::sigill, .code = signal_code::illegal_operand};
+    case fault::alignment:
+        return {.number = signal::sigbus, .code = signal_code::alignment};
+    case fault::stack_segment:
+        return {.number = signal::sigbus, .code = signal_code::kernel};
+    case fault::general_protection:
+        break;
+    }
+    return {.number = signal::sigsegv, .code = signal_code::kernel};
+}
 
 } // namespace exo::proc

@@ -1,0 +1,362 @@
+// The components of a kernel and their composition over one Platform: what proc and linux call a System. kernel.hpp adds
+// what stands on top of it: processes, system calls, and the way up.
+
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <string_view>
+
+#include <exo/base/allocator.hpp>
+#include <exo/base/check.hpp>
+#include <exo/base/page.hpp>
+#include <exo/base/random_generator.hpp>
+#include <exo/base/time.hpp>
+#include <exo/fs/device_registry.hpp>
+#include <exo/fs/environment.hpp>
+#include <exo/fs/timestamp.hpp>
+#include <exo/fs/tmpfs/tmpfs.hpp>
+#include <exo/fs/vfs.hpp>
+#include <exo/kernel_log.hpp>
+#include <exo/mm/address_space.hpp>
+#include <exo/mm/frame_allocator.hpp>
+#include <exo/mm/frame_pages.hpp>
+#include <exo/mm/heap.hpp>
+#include <exo/mm/memory_map.hpp>
+#include <exo/mm/memory_system.hpp>
+#include <exo/mm/shootdown.hpp>
+#include <exo/platform.hpp>
+#include <exo/drivers/tty.hpp>
+#include <exo/proc/futex.hpp>
+#include <exo/proc/memory_status.hpp>
+#include <exo/proc/process_table.hpp>
+#include <exo/proc/procfs/procfs.hpp>
+#include <exo/proc/thread.hpp>
+#include <exo/proc/wait_status.hpp>
+#include <exo/sched/policies/fixed_priority.hpp>
+#include <exo/sched/policies/round_robin.hpp>
+#include <exo/sched/run_queue.hpp>
+#include <exo/sched/scheduler.hpp>
+#include <exo/sync/any_parker.hpp>
+#include <exo/sync/spin_lock.hpp>
+#include <exo/trace/registry.hpp>
+
+namespace exo {
+
+// Civil time: what the platform knew at the clock's zero, and what has passed since.
+template <hal::Clock Clock>
+class wall_clock final : public fs::wall_clock {
+public:
+    wall_clock(const Clock& clock, std::int64_t base) : clock_{clock}, base_{base} {}
+
+    [[nodiscard]] fs::timestamp now() const noexcept override
+    {
+        constexpr std::int64_t second = 1'000'000'000;
+        const std::int64_t ns = base_ + static_cast<std::int64_t>(clock_.now().nanoseconds());
+        return {ns / second, static_cast<std::uint32_t>(ns % second)};
+    }
+
+private:
+    const Clock& clock_;
+    std::int64_t base_;
+};
+
+template <class P>
+class kernel_system {
+    // What the scheduler has done at its turning points.
+    struct scheduler_hooks {
+        kernel_system& system;
+
+        template <class Task>
+        void switching(Task& previous, Task& next) noexcept
+        {
+            system.switch_user_state(thread_of(previous), thread_of(next));
+        }
+        template <class Task>
+        void ended(Task& task) noexcept
+        {
+            thread_type::destroy(thread_of(task));
+        }
+        void kick(unsigned cpu) noexcept
+        {
+            if constexpr (requires { system.platform_.kick(cpu); })
+                system.platform_.kick(cpu);
+            else
+                EXO_PANIC("another CPU was called, on a platform with one");
+        }
+    };
+
+public:
+    using platform_type = P;
+    using user_mode_type = typename P::user_mode_type;
+    using frame = typename user_mode_type::frame;
+
+    using frames_type = mm::frame_allocator<typename P::interrupts_type, typename P::cpu_type>;
+    using heap_type = mm::heap<typename P::phys_type, frames_type, typename P::interrupts_type, typename P::cpu_type>;
+    using shootdown_type =
+        mm::shootdown<typename P::tlb_type, typename P::ipi_type, typename P::cpu_type, typename P::interrupts_type>;
+    using memory_type =
+        mm::memory_system<typename P::format_type, typename P::phys_type, typename P::entries_type, frames_type,
+                          shootdown_type, typename P::translation_root_type, typename P::cpu_type,
+                          typename P::interrupts_type>;
+    using space_type = mm::address_space<memory_type>;
+
+    using policy_type = sched::run_queue<sched::fixed_priority, sched::round_robin>;
+    using scheduler_type =
+        sched::scheduler<policy_type, typename P::context_type, typename P::interrupts_type, typename P::cpu_type,
+                         typename P::clock_type, typename P::timer_type, typename P::cpu_control_type, scheduler_hooks>;
+    using task_type = typename scheduler_type::task;
+    // Unlocking lets a thread that was woken meanwhile run.
+    using interrupts_type = scheduler_type;
+
+    using log_type = kernel_log<std::remove_reference_t<decltype(std::declval<P&>().log())>, typename P::clock_type>;
+    using thread_type = proc::thread<kernel_system>;
+    using process_type = proc::process<kernel_system>;
+    using process_table_type = proc::process_table<kernel_system>;
+
+    kernel_system(const kernel_system&) = delete;
+    kernel_system& operator=(const kernel_system&) = delete;
+
+    [[nodiscard]] P& platform() { return platform_; }
+    [[nodiscard]] frames_type& frames() { return frames_; }
+    [[nodiscard]] allocator& heap() { return heap_for_use_; }
+    [[nodiscard]] sync::any_parker& parker() { return parker_; }
+    [[nodiscard]] interrupts_type& interrupts() { return scheduler_; }
+    [[nodiscard]] user_mode_type& user_mode() { return platform_.user_mode(); }
+    [[nodiscard]] memory_type& memory() { return memory_; }
+    [[nodiscard]] mm::page_supply& pages() { return pages_; }
+    [[nodiscard]] scheduler_type& scheduler() { return scheduler_; }
+    [[nodiscard]] fs::environment& file_environment() { return file_environment_; }
+    [[nodiscard]] fs::device_registry& devices() { return devices_; }
+    [[nodiscard]] fs::vfs& vfs() { return vfs_; }
+    [[nodiscard]] proc::futex_table& futexes() { return futexes_; }
+    [[nodiscard]] process_table_type& processes() { return processes_; }
+    [[nodiscard]] drivers::terminal_list& terminals() { return terminals_; }
+    [[nodiscard]] trace::registry& metrics() { return metrics_; }
+    [[nodiscard]] log_type& log() { return log_; }
+    [[nodiscard]] instant now() const { return platform_.clock().now(); }
+    [[nodiscard]] const fs::wall_clock& wall_clock() const { return wall_clock_; }
+    [[nodiscard]] const exo::boot_options& boot_options() const { return platform_.options(); }
+    [[nodiscard]] unsigned processor_count() const { return platform_.cpu().cpu_limit(); }
+    [[nodiscard]] processor_description processor(unsigned n) const { return platform_.processor(n); }
+    [[nodiscard]] duration idle_time(unsigned cpu) const { return early_.processors[cpu].idle_time(); }
+
+    // What mount(2) calls `type`. Errors: no_device, out_of_memory.
+    [[nodiscard]] result<ref<fs::file_system>> create_file_system(std::string_view type, std::string_view /*source*/)
+    {
+        if (type == "tmpfs")
+            return fs::tmpfs::create(file_environment_);
+        if (type == "proc")
+            return proc::procfs<kernel_system>::create(*this);
+        return fail(errors::no_device);
+    }
+
+    void random(std::span<std::byte> into)
+    {
+        auto guard = random_lock_.lock(platform_.interrupts());
+        random_.fill(into);
+    }
+    // From whatever source there is, and the moment, which is at least not known long before.
+    void stir_random()
+    {
+        std::byte fresh[32]{};
+        const bool filled = platform_.entropy().fill(fresh).has_value();
+        const std::uint64_t moment = platform_.clock().now().nanoseconds();
+        auto guard = random_lock_.lock(platform_.interrupts());
+        if (filled)
+            random_.mix(fresh);
+        random_.mix(std::as_bytes(std::span{&moment, 1}));
+    }
+
+    [[nodiscard]] result<std::span<std::byte>> allocate_stack()
+    {
+        auto stack = platform_.allocate_stack();
+        if (stack)
+            stack_bytes_.fetch_add(stack->size(), std::memory_order_relaxed);
+        return stack;
+    }
+    void free_stack(std::span<std::byte> stack) noexcept
+    {
+        stack_bytes_.fetch_sub(stack.size(), std::memory_order_relaxed);
+        platform_.free_stack(stack);
+    }
+
+    // The thread of a process that runs the call.
+    [[nodiscard]] thread_type& current_thread() noexcept { return *thread_of(*scheduler_.current()); }
+
+    [[nodiscard]] proc::memory_status memory_status()
+    {
+        return {.total = frames_.total_frames() * page_size + platform_.image_bytes() + metadata_bytes_,
+                .free = frames_.free_frames() * page_size,
+                .page_cache = file_environment_.cached_pages.load(std::memory_order_relaxed) * page_size,
+                .image = platform_.image_bytes(),
+                .frame_records = metadata_bytes_,
+                .heap = heap_.frames_held() * page_size,
+                .stacks = stack_bytes_.load(std::memory_order_relaxed),
+                .page_tables = memory_.counters.tables.value() * page_size};
+    }
+    // Clean pages of files make room before memory runs out. From threads, with no lock held.
+    void keep_memory_free()
+    {
+        if (frames_.free_frames() < low_watermark_) [[unlikely]]
+            static_cast<void>(reclaim(low_watermark_));
+    }
+    [[nodiscard]] std::size_t reclaim(std::size_t pages)
+    {
+        return file_environment_.reclaimer.reclaim(parker_, pages);
+    }
+
+
+    void session_ended(proc::process_id session) { terminals_.session_ended(session); }
+    [[noreturn]] void init_exited(proc::wait_status status)
+    {
+        log_.line("init exited with status ", status.shell_status());
+        platform_.power_off(static_cast<std::uint8_t>(status.shell_status()));
+        __builtin_unreachable();
+    }
+
+protected:
+    explicit kernel_system(P& platform)
+        : platform_{platform}, log_{platform.log(), platform.clock()}, early_{platform},
+          frames_{platform.interrupts(), platform.cpu(), early_.first, early_.records, early_.frame_caches},
+          heap_{platform.phys(), give(frames_, early_.left), platform.interrupts(), platform.cpu(),
+                early_.heap_caches},
+          heap_for_use_{filtered(platform, heap_)}, hooks_{*this},
+          scheduler_{early_.processors, platform.context(), platform.interrupts(), platform.cpu(),
+                     platform.clock(), platform.timer(), platform.cpu_control(), hooks_},
+          parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
+          shootdown_{platform.tlb(), platform.ipi(), platform.cpu(), platform.interrupts()},
+          memory_{{.phys = platform.phys(),
+                   .entries = platform.entries(),
+                   .frames = frames_,
+                   .shootdown = shootdown_,
+                   .root = platform.translation_root(),
+                   .cpu = platform.cpu(),
+                   .interrupts = platform.interrupts(),
+                   .heap = heap_for_use_,
+                   .parker = parker_,
+                   .kernel_root = platform.kernel_root().address()}},
+          wall_clock_{platform.clock(), platform.wall_clock_base()},
+          file_environment_{.heap = heap_for_use_,
+                            .parker = parker_,
+                            .pages = pages_,
+                            .clock = wall_clock_,
+                            .devices = &devices_},
+          vfs_{file_environment_}, terminals_{parker_}, processes_{*this},
+          metadata_bytes_{early_.bytes}, low_watermark_{frames_.total_frames() / 64}
+    {
+        stir_random();
+    }
+
+    // Null for the idle threads, which are no process's.
+    [[nodiscard]] static thread_type* thread_of(const sched::task_info& task)
+    {
+        return static_cast<thread_type*>(task.owner);
+    }
+
+private:
+    // What is needed before there is an allocator, taken from the memory that then goes to it.
+    struct early_memory {
+        explicit early_memory(P& platform)
+        {
+            for (const phys_range& r : platform.usable_memory())
+                EXO_CHECK(left.add(r));
+            const phys_range extent = left.extent();
+            first = frame_number{extent.begin};
+            const unsigned cpus = platform.cpu().cpu_limit();
+            records = take<mm::frame_info>(platform, pages_for(extent.size()));
+            frame_caches = take<mm::frame_cache>(platform, cpus);
+            heap_caches = take<mm::heap_cache>(platform, cpus);
+            processors = take<typename scheduler_type::processor>(platform, cpus);
+        }
+        template <class T>
+        std::span<T> take(P& platform, std::size_t count)
+        {
+            const std::uint64_t size = pages_for(count * sizeof(T)) * page_size;
+            const auto at = left.take(size, page_size);
+            if (!at)
+                EXO_PANIC("not enough memory for the records of the frames");
+            auto* objects = reinterpret_cast<T*>(platform.phys().to_pointer(*at));
+            for (std::size_t i = 0; i < count; ++i)
+                ::new (static_cast<void*>(objects + i)) T();
+            bytes += size;
+            return {objects, count};
+        }
+
+        mm::memory_map left;
+        frame_number first;
+        std::span<mm::frame_info> records;
+        std::span<mm::frame_cache> frame_caches;
+        std::span<mm::heap_cache> heap_caches;
+        std::span<typename scheduler_type::processor> processors;
+        std::uint64_t bytes{};
+    };
+
+    static frames_type& give(frames_type& frames, const mm::memory_map& memory)
+    {
+        for (const phys_range& r : memory.ranges())
+            frames.add(r);
+        return frames;
+    }
+    // A platform that fails allocations on purpose puts itself before the heap.
+    static allocator& filtered(P& platform, allocator& heap)
+    {
+        if constexpr (requires { platform.filter_heap(heap); })
+            return platform.filter_heap(heap);
+        else
+            return heap;
+    }
+
+    // Interrupts are off. Null: no thread of a process.
+    void switch_user_state(thread_type* previous, thread_type* next) noexcept
+    {
+        auto& mode = platform_.user_mode();
+        if (previous)
+            mode.save(previous->state);
+        if (next) {
+            mode.load(next->state);
+            mode.set_kernel_stack(next->task.stack().data() + next->task.stack().size());
+        }
+        space_type* const loaded = previous ? previous->space() : nullptr;
+        space_type* const wanted = next ? next->space() : nullptr;
+        if (loaded == wanted)
+            return;
+        if (wanted)
+            wanted->activate();
+        else
+            loaded->deactivate();
+    }
+
+    P& platform_;
+    log_type log_;
+    early_memory early_;
+    frames_type frames_;
+    heap_type heap_;
+    allocator& heap_for_use_;
+    scheduler_hooks hooks_;
+    scheduler_type scheduler_;
+    sync::parker_adapter<scheduler_type, scheduler_type> parker_;
+    mm::frame_pages<frames_type, typename P::phys_type> pages_;
+    shootdown_type shootdown_;
+    memory_type memory_;
+    exo::wall_clock<typename P::clock_type> wall_clock_;
+    fs::device_registry devices_;
+    fs::environment file_environment_;
+    fs::vfs vfs_;
+    proc::futex_table futexes_;
+    drivers::terminal_list terminals_;
+    trace::registry metrics_;
+    process_table_type processes_;
+    random_generator random_;
+    sync::spin_lock<sync::lock_rank::console, typename P::interrupts_type> random_lock_;
+    std::atomic<std::uint64_t> stack_bytes_{};
+    std::uint64_t metadata_bytes_;
+    std::uint64_t low_watermark_;
+};
+
+} // namespace exo
