@@ -96,7 +96,7 @@ public:
     // Loads this space on the calling CPU, in place of what was loaded. Both with interrupts off; neither sleeps.
     void activate() noexcept { memory_.load({root_.address()}, running_); }
     // Loads the kernel's own root on the calling CPU, on which this space is loaded.
-    void deactivate() noexcept { memory_.load({root_.address()}, running_); }
+    void deactivate() noexcept { memory_.unload(running_); }
     // The root table, for a debugger or a walker.
     [[nodiscard]] phys_addr root() const noexcept { return root_.address(); }
 
