@@ -137,7 +137,6 @@ result<region*> address_space<Memory>::region_for(virt_addr a, access tried)
         r = grow_down_to(a);
     if (!r)
         return fail(no_region, a.value());
-    // As hardware has it, what can be written or executed can be read.
     if (tried == access::read ? !accessible(r->access)
                               : !includes(r->access, tried == access::write ? protection::write : protection::execute))
         return fail(access_denied, a.value());
@@ -157,7 +156,7 @@ template <class Memory>
 auto address_space<Memory>::leaf_for(const region& r, frame_number f, bool writable) const -> entry
 {
     return format::leaf(f.address(), 0,
-                        {.access = writable ? r.access : without(r.access, protection::write),
+                        {.access = writable ? r.mapped_access() : without(r.mapped_access(), protection::write),
                          .software = r.kind == sharing::shared ? shared_leaf : std::uint8_t{}});
 }
 

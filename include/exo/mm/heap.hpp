@@ -1,9 +1,9 @@
 // The kernel's heap: objects of up to 2 KiB in slabs of one size class each (Bonwick 1994), larger ones in frames of
 // their own. Before the slabs stands a cache per CPU and class, so that the usual pair of calls touches nothing shared.
 //
-// The caller supplies one heap_cache for each CPU, and a PhysAccess that shows every block of frames in one piece, as
-// aligned as it is physically. Thread-safe, interrupt-safe. Every allocation is aligned at least to 16 bytes. What is
-// cached on one CPU serves that CPU only.
+// The caller supplies one heap_cache for each CPU, and a PhysAccess that shows every block of frames in one piece.
+// Thread-safe, interrupt-safe. Every allocation is aligned at least to 16 bytes; alignments above a page are those of
+// the physical address. What is cached on one CPU serves that CPU only.
 
 #pragma once
 
@@ -250,10 +250,10 @@ private:
 
     // Slabs.
 
-    [[nodiscard]] static slab& slab_of(void* object, std::size_t index)
+    [[nodiscard]] slab& slab_of(void* object, std::size_t index) const
     {
-        const auto bytes = page_size << heap_classes::slab_order(index);
-        return *reinterpret_cast<slab*>(reinterpret_cast<std::uintptr_t>(object) & ~(bytes - 1));
+        const auto begin = phys_.to_physical(object).align_down(page_size << heap_classes::slab_order(index));
+        return *reinterpret_cast<slab*>(phys_.to_pointer(begin));
     }
 
     // Interrupts are off. Returns the first object of the shelf, or null when memory is out.
@@ -347,7 +347,7 @@ private:
         __builtin_memset(memory, static_cast<int>(with), bytes);
     }
     // The bit that stands for an object, flipped; whether it was set.
-    static bool flip(void* object, std::size_t index) noexcept
+    bool flip(void* object, std::size_t index) const noexcept
     {
         slab& home = slab_of(object, index);
         EXO_CHECK(home.index == index); // else it was allocated with another size
@@ -359,7 +359,7 @@ private:
         const auto bit = std::uint64_t{1} << (place % 64);
         return (home.allocated[place / 64].fetch_xor(bit, std::memory_order_relaxed) & bit) != 0;
     }
-    static void mark_allocated(void* object, std::size_t index) noexcept
+    void mark_allocated(void* object, std::size_t index) const noexcept
     {
         EXO_CHECK(!flip(object, index));
         const auto* bytes = static_cast<const std::byte*>(object);
@@ -367,7 +367,7 @@ private:
             EXO_CHECK(bytes[i] == Policy::freed); // else somebody wrote to it after it was freed
         fill(object, Policy::fresh, heap_classes::sizes[index]);
     }
-    static void mark_freed(void* object, std::size_t index) noexcept
+    void mark_freed(void* object, std::size_t index) const noexcept
     {
         EXO_CHECK(flip(object, index)); // else it is freed for the second time
         fill(object, Policy::freed, heap_classes::sizes[index]);

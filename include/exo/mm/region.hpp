@@ -65,6 +65,8 @@ struct region : region_info {
     {
         return (offset + (a.align_down(page_size) - range.begin)) >> page_shift;
     }
+    // What its pages are mapped with: as all hardware has it, who may write or execute may read.
+    [[nodiscard]] protection mapped_access() const { return accessible(access) ? access | protection::read : access; }
     // Whether `next` could be one region with this.
     [[nodiscard]] bool continues_in(const region& next) const
     {

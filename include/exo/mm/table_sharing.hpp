@@ -159,7 +159,7 @@ public:
         entry* to = made.table_at(made.root_);
         const entry* from = memory.tables.table_at(memory.kernel_root);
         for (unsigned i = 0; i < hal::entries_per_table<format>; ++i)
-            made.entries().store(to + i, i < user_entries ? entry{} : made.entries().load(from + i));
+            to[i] = i < user_entries ? entry{} : made.entries().load(from + i);
         return made.root_;
     }
     // Drops all that the root refers to, and the root. No CPU has it loaded.
@@ -294,7 +294,7 @@ private:
         return (format::attributes(e, level).software & shared_leaf) == 0;
     }
 
-    // A table with the same entries, counted in what they point to.
+    // A table with the same entries, counted in what they point to. Until it is linked in, it is plain memory.
     result<frame_number> copy_table(frame_number from, unsigned level)
     {
         const auto copy = EXO_TRY(memory_.frames.allocate(0));
@@ -311,7 +311,7 @@ private:
                     e = format::without_write(e);
                 }
             }
-            entries().store(target + i, e);
+            target[i] = e;
         }
         describe(copy, level, used);
         memory_.counters.tables_unshared.add();
@@ -437,22 +437,22 @@ private:
             if (e == 0)
                 continue;
             const auto child = below(e, level);
-            entry* target = table_at(with) + i;
+            entry& target = table_at(with)[i]; // not linked in yet
             if constexpr (format::hierarchical_write) {
                 if (forbid_write(source + i))
                     to.invalidate_everything();
                 acquire_reference(memory_, child);
-                entries().store(target, format::without_write(e));
+                target = format::without_write(e);
             } else if (level == 1) {
                 if (memory_.frames.references(child) == 1 && forbid_write_in(child))
                     to.invalidate_everything();
                 acquire_reference(memory_, child);
-                entries().store(target, e);
+                target = e;
             } else {
                 const auto copy = EXO_TRY(memory_.frames.allocate(0));
                 __builtin_memset(table_at(copy), 0, page_size);
                 describe(copy, level - 1, 0);
-                entries().store(target, format::table(copy.address()));
+                target = format::table(copy.address());
                 ++used;
                 EXO_TRY(share_in(child, copy, level - 1, hal::entries_per_table<format>, to));
                 continue;

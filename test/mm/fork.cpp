@@ -1,0 +1,362 @@
+// Address spaces against a plain model: for each page, what it holds and who shares it.
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <random>
+
+#include <mm/space_world.hpp>
+
+using namespace exo;
+using namespace space_test;
+
+namespace {
+
+using mm::access;
+using mm::protection;
+using mm::sharing;
+
+constexpr std::size_t file_pages = 40;
+
+struct model_page {
+    protection rights{};
+    sharing kind{};
+    int object{-1}; // which file; -1: anonymous
+    std::uint64_t index{};
+    std::optional<std::uint64_t> own; // what this space alone sees
+};
+
+template <class Format>
+class story {
+public:
+    using world_type = world<Format>;
+    using space = typename world_type::space;
+
+    explicit story(unsigned seed) : random_{seed}, w_{2048, cpu_count}
+    {
+        w_.machine.entries.mark_at_awkward_moments(seed);
+        for (auto& f : files_)
+            f.emplace(w_.pages, file_pages);
+        for (std::size_t i = 0; i < file_pages; ++i)
+            for (auto& values : file_values_)
+                values.push_back(file::initial(i));
+        spaces_.push_back({w_.make_space(), {}});
+    }
+
+    ~story()
+    {
+        while (!spaces_.empty())
+            end(0);
+    }
+
+    void run(int steps)
+    {
+        for (int i = 0; i < steps; ++i) {
+            step();
+            if (i % 64 == 0)
+                check();
+        }
+        check();
+        for (auto& one : spaces_)
+            for (const virt_addr page : all_pages())
+                look(one, page);
+        while (!spaces_.empty()) {
+            end(below(spaces_.size()));
+            check();
+        }
+        for (auto& f : files_)
+            f.reset();
+    }
+
+private:
+    static constexpr unsigned cpu_count = 3;
+    static constexpr std::size_t space_limit = 5;
+    static constexpr std::uint64_t window_pages = 24;
+
+    struct one_space {
+        ref<space> real;
+        std::map<virt_addr, model_page> pages;
+    };
+
+    // Windows that lie across the borders of tables, at every level; the last in the middle of one.
+    static std::vector<virt_addr> windows()
+    {
+        std::vector<virt_addr> w;
+        for (unsigned level = 1; level < Format::levels; ++level)
+            w.push_back(virt_addr{3 * hal::bytes_at<Format>(level)} - window_pages / 2 * page_size);
+        w.push_back(virt_addr{0x1234'5000});
+        std::sort(w.begin(), w.end());
+        return w;
+    }
+    static std::vector<virt_addr> all_pages()
+    {
+        std::vector<virt_addr> pages;
+        for (const auto begin : windows())
+            for (std::uint64_t i = 0; i < window_pages; ++i)
+                pages.push_back(begin + i * page_size);
+        return pages;
+    }
+
+    std::uint64_t below(std::uint64_t n) { return random_() % n; }
+    bool chance(unsigned in) { return below(in) == 0; }
+
+    virt_addr some_page()
+    {
+        const auto w = windows();
+        return w[below(w.size())] + below(window_pages) * page_size;
+    }
+    virt_range some_range()
+    {
+        if (chance(40)) { // over all windows, whole tables in between
+            const auto w = windows();
+            return {w.front() + below(window_pages) * page_size, w.back() + (1 + below(window_pages)) * page_size};
+        }
+        const auto w = windows();
+        const auto begin = w[below(w.size())];
+        const auto first = below(window_pages);
+        const auto count = 1 + below(window_pages - first);
+        return virt_range::of_size(begin + first * page_size, count * page_size);
+    }
+    protection some_rights()
+    {
+        using enum protection;
+        switch (below(6)) {
+        case 0:
+            return read;
+        case 1:
+            return read | execute;
+        case 2:
+            return none;
+        default:
+            return read | write;
+        }
+    }
+    void on_some_cpu(auto f) { w_.machine.cpus.on(static_cast<unsigned>(below(cpu_count)), f); }
+
+    void step()
+    {
+        one_space& one = spaces_[below(spaces_.size())];
+        const auto dice = below(100);
+        if (dice < 30)
+            on_some_cpu([&] { write(one, some_page()); });
+        else if (dice < 50)
+            on_some_cpu([&] { look(one, some_page()); });
+        else if (dice < 53)
+            on_some_cpu([&] { execute(one, some_page()); });
+        else if (dice < 60)
+            on_some_cpu([&] { copy_in_kernel(one, some_page()); });
+        else if (dice < 72)
+            on_some_cpu([&] { map(one); });
+        else if (dice < 76)
+            on_some_cpu([&] { unmap(one, some_range()); });
+        else if (dice < 82)
+            on_some_cpu([&] { protect(one, some_range(), some_rights()); });
+        else if (dice < 85)
+            on_some_cpu([&] { discard(one, some_range()); });
+        else if (dice < 90)
+            speculate();
+        else if (dice < 95 && spaces_.size() < space_limit)
+            on_some_cpu([&] { fork(one); });
+        else if (spaces_.size() > 1)
+            end(below(spaces_.size()));
+    }
+
+    // What an access has to come to: nothing, or this error.
+    const error_kind* expected_error(one_space& one, virt_addr page, access tried)
+    {
+        const auto at = one.pages.find(page);
+        if (at == one.pages.end())
+            return &mm::no_region;
+        const model_page& p = at->second;
+        const bool allowed = tried == access::read    ? accessible(p.rights)
+                             : tried == access::write ? includes(p.rights, protection::write)
+                                                      : includes(p.rights, protection::execute);
+        if (!allowed)
+            return &mm::access_denied;
+        if (p.object >= 0 && !p.own && p.index >= file_pages)
+            return &mm::beyond_end;
+        return nullptr;
+    }
+    std::uint64_t expected_value(const model_page& p)
+    {
+        return p.own ? *p.own : p.object < 0 ? 0 : file_values_[static_cast<unsigned>(p.object)][p.index];
+    }
+    void wrote(model_page& p, std::uint64_t value)
+    {
+        if (p.kind == sharing::shared)
+            file_values_[static_cast<unsigned>(p.object)][p.index] = value;
+        else
+            p.own = value;
+    }
+    template <class T>
+    bool agrees(const result<T>& got, const error_kind* expected)
+    {
+        if (!expected)
+            REQUIRE_MESSAGE(got, "an access failed: ", got.error().kind().name);
+        else
+            REQUIRE((!got && got.error() == *expected));
+        return got.has_value();
+    }
+
+    void look(one_space& one, virt_addr page)
+    {
+        w_.activate(*one.real);
+        const auto got = w_.load(*one.real, page);
+        if (agrees(got, expected_error(one, page, access::read)))
+            REQUIRE(*got == expected_value(one.pages[page]));
+    }
+    void write(one_space& one, virt_addr page)
+    {
+        const auto value = random_();
+        w_.activate(*one.real);
+        if (agrees(w_.store(*one.real, page, value), expected_error(one, page, access::write)))
+            wrote(one.pages[page], value);
+    }
+    void execute(one_space& one, virt_addr page)
+    {
+        w_.activate(*one.real);
+        (void)agrees(w_.execute(*one.real, page), expected_error(one, page, access::execute));
+    }
+    void copy_in_kernel(one_space& one, virt_addr page)
+    {
+        std::uint64_t value = random_();
+        if (chance(2)) {
+            if (agrees(one.real->write(page, std::as_bytes(std::span{&value, 1})),
+                       expected_error(one, page, access::write)))
+                wrote(one.pages[page], value);
+        } else if (agrees(one.real->read(page, std::as_writable_bytes(std::span{&value, 1})),
+                          expected_error(one, page, access::read))) {
+            REQUIRE(value == expected_value(one.pages[page]));
+        }
+    }
+
+    void map(one_space& one)
+    {
+        const auto range = some_range();
+        if (range.size() > window_pages * page_size)
+            return;
+        mm::map_request wanted{.address = range.begin, .length = range.size(), .access = some_rights()};
+        int object = -1;
+        if (chance(2)) {
+            object = static_cast<int>(below(files_.size()));
+            wanted.backing = ref<mm::pager>{*files_[static_cast<unsigned>(object)]};
+            wanted.offset = below(file_pages) * page_size;
+            wanted.kind = chance(2) ? sharing::shared : sharing::private_copy;
+        }
+        const auto first = one.pages.lower_bound(range.begin);
+        const bool taken = first != one.pages.end() && first->first < range.end;
+        wanted.where = chance(3) ? mm::placement::fixed_noreplace : mm::placement::fixed;
+        const auto offset = wanted.offset;
+        const auto kind = wanted.kind;
+        const auto rights = wanted.access;
+        const bool refused = taken && wanted.where == mm::placement::fixed_noreplace;
+        const auto got = one.real->map(std::move(wanted));
+        if (refused) {
+            REQUIRE(got.error() == mm::already_mapped);
+            return;
+        }
+        REQUIRE(got);
+        REQUIRE(*got == range.begin);
+        for (auto page = range.begin; page < range.end; page += page_size)
+            one.pages[page] = {rights, kind, object, (offset + (page - range.begin)) / page_size, {}};
+    }
+    void unmap(one_space& one, virt_range range)
+    {
+        REQUIRE(one.real->unmap(range));
+        one.pages.erase(one.pages.lower_bound(range.begin), one.pages.lower_bound(range.end));
+    }
+    // The first page of the range without a region.
+    std::optional<virt_addr> hole_in(one_space& one, virt_range range)
+    {
+        for (auto page = range.begin; page < range.end; page += page_size)
+            if (!one.pages.contains(page))
+                return page;
+        return {};
+    }
+    void protect(one_space& one, virt_range range, protection rights)
+    {
+        const auto got = one.real->protect(range, rights);
+        if (const auto hole = hole_in(one, range)) {
+            REQUIRE(got.error() == mm::not_mapped);
+            REQUIRE(got.error().context() == hole->value());
+            return;
+        }
+        REQUIRE(got);
+        for (auto page = range.begin; page < range.end; page += page_size)
+            one.pages[page].rights = rights;
+    }
+    void discard(one_space& one, virt_range range)
+    {
+        const auto got = one.real->discard(range);
+        REQUIRE(got.has_value() == !hole_in(one, range));
+        if (got)
+            for (auto page = range.begin; page < range.end; page += page_size)
+                one.pages[page].own.reset();
+    }
+    void speculate()
+    {
+        for (unsigned cpu = 0; cpu < cpu_count; ++cpu) {
+            w_.machine.unit.speculate(cpu, some_page());
+            if (chance(3))
+                w_.machine.unit.evict_something(cpu, random_);
+        }
+    }
+    void fork(one_space& one)
+    {
+        auto child = one.real->fork();
+        REQUIRE(child);
+        one_space copy{std::move(*child), one.pages};
+        spaces_.push_back(std::move(copy));
+    }
+    void end(std::size_t which)
+    {
+        for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+            w_.machine.cpus.on(cpu, [&] { w_.deactivate(*spaces_[which].real); });
+        spaces_.erase(spaces_.begin() + static_cast<std::ptrdiff_t>(which));
+    }
+
+    void check()
+    {
+        std::map<frame_number, std::uint32_t> held;
+        for (auto& f : files_)
+            for (auto& page : f->contents)
+                if (page)
+                    ++held[page.frame()];
+        std::vector<space*> all;
+        for (auto& one : spaces_) {
+            all.push_back(one.real.get());
+            auto page = one.pages.begin();
+            one.real->for_each_region([&](const mm::region_info& r) {
+                for (auto at = r.range.begin; at < r.range.end; at += page_size, ++page) {
+                    REQUIRE(page != one.pages.end());
+                    REQUIRE(page->first == at);
+                    REQUIRE(page->second.rights == without(r.access, protection::user));
+                    REQUIRE(page->second.kind == r.kind);
+                    REQUIRE((page->second.object >= 0) == static_cast<bool>(r.backing));
+                    if (r.backing)
+                        REQUIRE(page->second.index == (r.offset + (at - r.range.begin)) / page_size);
+                }
+                return true;
+            });
+            REQUIRE(page == one.pages.end());
+            REQUIRE(one.real->statistics().virtual_pages == one.pages.size());
+        }
+        w_.check_counts(all, std::move(held));
+    }
+
+    std::mt19937 random_;
+    world_type w_;
+    std::array<std::optional<file>, 2> files_;
+    std::array<std::vector<std::uint64_t>, 2> file_values_;
+    std::vector<one_space> spaces_;
+};
+
+} // namespace
+
+TEST_CASE_TEMPLATE("Random lives of spaces that fork agree with the model, on every format", Format, EXO_EVERY_FORMAT)
+{
+    for (unsigned seed = 1; seed <= 12; ++seed) {
+        CAPTURE(seed);
+        story<Format>{seed}.run(4000);
+    }
+}
