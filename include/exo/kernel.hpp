@@ -117,7 +117,7 @@ private:
     class random_source final : public fs::byte_source {
     public:
         explicit random_source(system_type& system) : system_{system} {}
-        result<> fill(std::span<std::byte> into) override
+        result<> fill(std::span<std::byte> into) noexcept override
         {
             system_.random(into);
             return {};
@@ -205,10 +205,10 @@ private:
             this->platform().console().write(*options.marker);
             this->platform().console().write("\n");
         }
-        if (auto frame = execute_shell(t); frame)
-            t.first_frame = *frame;
+        if (auto shell = execute_shell(t); shell)
+            t.first_frame = *shell;
         else
-            give_up("cannot start /bin/sh", frame.error());
+            give_up("cannot start /bin/sh", shell.error());
         const duration taken = this->now() - this->platform().entry_time();
         this->log().line("first user instruction after ", taken.nanoseconds() / 1000, " us");
     }
