@@ -44,7 +44,8 @@ result<int> sys_creat(call<System>& c, user_addr path, std::uint32_t mode)
 template <class System>
 result<> sys_close(call<System>& c, std::int32_t descriptor)
 {
-    return c.process.files().close(descriptor).transform([](auto&&) {});
+    EXO_TRY(c.process.files().close(descriptor));
+    return {};
 }
 
 template <class System>

@@ -200,6 +200,7 @@ result<> write_process_maps(process<System>& p, text_builder& out)
         if (!name.empty())
             out.fill_to(name_column);
         out.line(name);
+        return true;
     });
     return out.status();
 }

@@ -97,40 +97,53 @@ private:
                 [](const subject& s, text_builder& out) { return Write(s.system(), out); }};
     }
 
-    static constexpr auto process_table_rows = std::array{
-        process_text<write_process_command_line<System>>("cmdline"),
-        process_text<write_process_name<System>>("comm"),
-        process_link<write_process_directory<System>>("cwd"),
-        process_link<write_process_executable<System>>("exe"),
-        row{"fd", fs::file_type::directory, 0500, nullptr},
-        process_text<write_process_maps<System>>("maps"),
-        system_text<write_mounts<System>>("mounts"),
-        process_link<write_process_root<System>>("root"),
-        process_text<write_process_stat<System>>("stat"),
-        process_text<write_process_statm<System>>("statm"),
-        process_text<write_process_status<System>>("status"),
-    };
-    static constexpr auto system_rows = std::array{
-        system_text<write_command_line<System>>("cmdline"),
-        system_text<write_processors<System>>("cpuinfo"),
-        row{"exo", fs::file_type::directory, 0555, nullptr},
-        system_text<write_file_systems<System>>("filesystems"),
-        row{"loadavg", fs::file_type::regular, 0444,
-            [](const subject& s, text_builder& out) { return s.owner.write_load_average(out); }},
-        system_text<write_memory_information<System>>("meminfo"),
-        row{"mounts", fs::file_type::symlink, 0777,
-            [](const subject&, text_builder& out) { return out.put("self/mounts").status(); }},
-        row{"self", fs::file_type::symlink, 0777,
-            [](const subject& s, text_builder& out) { return s.owner.write_caller(out); }},
-        system_text<write_statistics<System>>("stat"),
-        system_text<write_uptime<System>>("uptime"),
-        system_text<write_version<System>>("version"),
-    };
-    static constexpr auto own_rows = std::array{system_text<write_metrics<System>>("metrics")};
-    static constexpr auto descriptor_row =
-        row{{}, fs::file_type::symlink, 0700, [](const subject& s, text_builder& out) {
-                return write_descriptor(*s.about, s.descriptor, out);
-            }};
+    [[nodiscard]] static std::span<const row> process_rows()
+    {
+        static constexpr row rows[] = {
+            process_text<write_process_command_line<System>>("cmdline"),
+            process_text<write_process_name<System>>("comm"),
+            process_link<write_process_directory<System>>("cwd"),
+            process_link<write_process_executable<System>>("exe"),
+            {"fd", fs::file_type::directory, 0500, nullptr},
+            process_text<write_process_maps<System>>("maps"),
+            system_text<write_mounts<System>>("mounts"),
+            process_link<write_process_root<System>>("root"),
+            process_text<write_process_stat<System>>("stat"),
+            process_text<write_process_statm<System>>("statm"),
+            process_text<write_process_status<System>>("status"),
+        };
+        return rows;
+    }
+    [[nodiscard]] static std::span<const row> system_rows()
+    {
+        static constexpr row rows[] = {
+            system_text<write_command_line<System>>("cmdline"),
+            system_text<write_processors<System>>("cpuinfo"),
+            {"exo", fs::file_type::directory, 0555, nullptr},
+            system_text<write_file_systems<System>>("filesystems"),
+            {"loadavg", fs::file_type::regular, 0444,
+             [](const subject& s, text_builder& out) { return s.owner.write_load_average(out); }},
+            system_text<write_memory_information<System>>("meminfo"),
+            {"mounts", fs::file_type::symlink, 0777,
+             [](const subject&, text_builder& out) { return out.put("self/mounts").status(); }},
+            {"self", fs::file_type::symlink, 0777,
+             [](const subject& s, text_builder& out) { return s.owner.write_caller(out); }},
+            system_text<write_statistics<System>>("stat"),
+            system_text<write_uptime<System>>("uptime"),
+            system_text<write_version<System>>("version"),
+        };
+        return rows;
+    }
+    [[nodiscard]] static std::span<const row> own_rows()
+    {
+        static constexpr row rows[] = {system_text<write_metrics<System>>("metrics")};
+        return rows;
+    }
+    [[nodiscard]] static row descriptor_row()
+    {
+        return {{}, fs::file_type::symlink, 0700,
+                [](const subject& s, text_builder& out) { return write_descriptor(*s.about, s.descriptor, out); }};
+    }
 
     // Numbers of nodes: those of a process begin at its own number's.
     static constexpr std::uint64_t root_number = 1;
@@ -319,7 +332,7 @@ template <class System>
 class procfs<System>::root_directory final : public directory {
 public:
     explicit root_directory(procfs& owner)
-        : directory{{{}, fs::file_type::directory, 0555, nullptr}, root_number, {owner, {}}, system_rows,
+        : directory{{{}, fs::file_type::directory, 0555, nullptr}, root_number, {owner, {}}, system_rows(),
                     system_numbers}
     {
     }
@@ -373,7 +386,7 @@ private:
             return fail(fs::errors::not_found);
         subject one = this->about();
         one.descriptor = descriptor;
-        return this->owner().make(descriptor_row, number_of(descriptor), one);
+        return this->owner().make(descriptor_row(), number_of(descriptor), one);
     }
     [[nodiscard]] std::int32_t next_key(std::int32_t key, std::uint64_t& number, fs::file_type& type) override
     {
@@ -405,7 +418,7 @@ result<ref<fs::inode>> procfs<System>::make(const row& what, std::uint64_t numbe
         return adopt(new_object<link_node>(environment_.heap, what, number, about));
     if (about.about)
         return adopt(new_object<descriptor_directory>(environment_.heap, what, number, about));
-    return adopt(new_object<process_directory>(environment_.heap, number, about, own_rows, own_numbers));
+    return adopt(new_object<process_directory>(environment_.heap, number, about, own_rows(), own_numbers));
 }
 
 template <class System>
@@ -418,7 +431,7 @@ result<ref<fs::inode>> procfs<System>::root_directory::look_up_more(std::string_
         return fail(fs::errors::not_found);
     const std::uint64_t number = process_number(*found);
     auto made = new_object<process_directory>(owner.environment_.heap, number, subject{owner, std::move(found)},
-                                              process_table_rows, number + 1);
+                                              process_rows(), number + 1);
     return made ? result<ref<fs::inode>>{ref<fs::inode>::adopt(*made)} : fail(made.error());
 }
 
