@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <utility>
 
+#include <exo/base/check.hpp>
 #include <exo/base/list.hpp>
 #include <exo/base/ref.hpp>
 #include <exo/base/result.hpp>
@@ -25,14 +26,18 @@ public:
     explicit mount_table(sync::any_parker& parker) : parker_{parker} {}
     mount_table(const mount_table&) = delete;
     mount_table& operator=(const mount_table&) = delete;
-    // The last mounted goes first: it may lie in another.
-    ~mount_table()
+    ~mount_table() { EXO_CHECK(mounts_.empty()); }
+
+    // The last one mounted, taken off the table: it may lie in another. Null if there is none.
+    [[nodiscard]] ref<mount> pop_last() noexcept
     {
-        while (mount* m = mounts_.back()) {
-            mounts_.erase(*m);
-            uncover(*m);
-            m->release();
+        auto guard = lock_.lock(parker_);
+        mount* const last = mounts_.back();
+        if (last) {
+            mounts_.erase(*last);
+            uncover(*last);
         }
+        return ref<mount>::adopt(last);
     }
 
     // Held by whoever adds, detaches or lists mounts.

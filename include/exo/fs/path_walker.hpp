@@ -164,7 +164,8 @@ public:
         case component::name:
             break;
         }
-        location found{at_.on, EXO_TRY(space_.look_up(*at_.entry, name_))};
+        auto entry = EXO_TRY(space_.look_up(*at_.entry, name_));
+        location found{at_.on, std::move(entry)};
         if (found.node())
             space_.cross_mounts(found);
         return found;

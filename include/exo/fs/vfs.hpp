@@ -161,7 +161,11 @@ inline vfs::vfs(environment& env, std::size_t remembered_names)
 // Names go before the file systems that they belong to.
 inline vfs::~vfs()
 {
-    names_.prune_all();
+    ref<vfs_mount> last;
+    do {
+        names_.prune_all();
+        last = mounts_.pop_last();
+    } while (last);
 }
 
 inline result<ref<vfs::vfs_mount>> vfs::prepare(ref<file_system> system, location covered, std::string_view source,
