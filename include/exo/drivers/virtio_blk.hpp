@@ -196,7 +196,7 @@ private:
     void give_back(std::uint16_t index)
     {
         slots_[index].state.store(slot_state::free, std::memory_order_release);
-        free_slots_.wake_one(around_.parker);
+        free_slots_.wake_all(around_.parker); // one woken could be one that has just found another slot
     }
 
     // Fills the slot's chain with as much of the memory as it has room for; how many bytes that is, whole sectors.
