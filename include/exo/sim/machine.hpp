@@ -1,5 +1,5 @@
-// The simulated machine for memory tests: RAM, frames, CPUs driven by hand, and an MMU for each, which collects what the
-// code under test violated.
+// The simulated machine for memory tests: RAM, frames, CPUs driven by hand, and an MMU for each, which collects what
+// the code under test violated.
 
 #pragma once
 

@@ -278,16 +278,18 @@ private:
         return marked == value || slot.compare_exchange_strong(value, marked);
     }
 
-    // What was remembered of the page around `v`, of whatever size, and the path to it. (INVLPG forgets all paths of
-    // the space; the law asks for no more than these.)
+    // What was remembered of the page around `v`, of whatever size it was or is, and the path to it. (INVLPG forgets
+    // all paths of the space; the law asks for no more than these.)
     void forget_page(unsigned cpu, virt_addr v)
     {
         cpu_state& here = cpus_[cpu];
         if (!here.root)
             return;
         const unsigned tag = tag_of(here.root->id);
+        const translated now = look_at_tables(cpu, v);
+        const unsigned level_now = now.present ? now.level : 0;
         std::erase_if(here.pages, [&](const auto& p) {
-            const unsigned level = p.second.level;
+            const unsigned level = p.second.present ? p.second.level : level_now;
             return (p.first.tag == tag || p.first.tag == global_tag) &&
                    number_at(virt_addr{p.first.number << page_shift}, level) == number_at(v, level);
         });
@@ -329,8 +331,8 @@ private:
     const Cpus& cpus_;
 };
 
-// EntryStore that checks its own law: what hardware may be using changes only by exchange, and every change is published
-// before it is used. Just before an exchange it marks the entry as hardware might at that moment.
+// EntryStore that checks its own law: what hardware may be using changes only by exchange, and every change is
+// published before it is used. Just before an exchange it can mark the entry, as hardware might at that moment.
 template <hal::PteFormat Format>
 class entries {
 public:
