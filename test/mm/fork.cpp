@@ -100,22 +100,20 @@ private:
     std::uint64_t below(std::uint64_t n) { return random_() % n; }
     bool chance(unsigned in) { return below(in) == 0; }
 
-    virt_addr some_page()
-    {
-        const auto w = windows();
-        return w[below(w.size())] + below(window_pages) * page_size;
-    }
     virt_range some_range()
     {
-        if (chance(40)) { // over all windows, whole tables in between
-            const auto w = windows();
-            return {w.front() + below(window_pages) * page_size, w.back() + (1 + below(window_pages)) * page_size};
-        }
         const auto w = windows();
+        if (chance(40)) // over all windows, whole tables in between
+            return {w.front() + below(window_pages) * page_size, w.back() + (1 + below(window_pages)) * page_size};
         const auto begin = w[below(w.size())];
         const auto first = below(window_pages);
         const auto count = 1 + below(window_pages - first);
         return virt_range::of_size(begin + first * page_size, count * page_size);
+    }
+    static bool is_long(virt_range r) { return r.size() > window_pages * page_size; }
+    virt_addr page_in(virt_range r)
+    {
+        return is_long(r) ? r.begin : r.begin + below(r.size() >> page_shift) * page_size;
     }
     protection some_rights()
     {
@@ -131,33 +129,50 @@ private:
             return read | write;
         }
     }
-    void on_some_cpu(auto f) { w_.machine.cpus.on(static_cast<unsigned>(below(cpu_count)), f); }
+    unsigned some_cpu() { return static_cast<unsigned>(below(cpu_count)); }
+    void on_some_cpu(auto f) { w_.machine.cpus.on(some_cpu(), f); }
 
+    // CPUs that have the space loaded remember what they can, one of them changes something, and then all look.
     void step()
     {
         one_space& one = spaces_[below(spaces_.size())];
+        const auto range = some_range();
+        for (unsigned cpu = 0; cpu < cpu_count; ++cpu) {
+            if (chance(2))
+                w_.machine.cpus.on(cpu, [&] { w_.activate(*one.real); });
+            for (int i = 0; i < 4; ++i)
+                w_.machine.unit.speculate(cpu, page_in(range));
+            if (chance(4))
+                w_.machine.unit.evict_something(cpu, random_);
+        }
+        on_some_cpu([&] { act(one, range); });
+        for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+            for (one_space& other : spaces_)
+                if (w_.machine.unit.current(cpu).table == other.real->root())
+                    w_.machine.cpus.on(cpu, [&] { look(other, page_in(range)); });
+    }
+
+    void act(one_space& one, virt_range range)
+    {
+        const auto page = page_in(range);
         const auto dice = below(100);
-        if (dice < 30)
-            on_some_cpu([&] { write(one, some_page()); });
-        else if (dice < 50)
-            on_some_cpu([&] { look(one, some_page()); });
-        else if (dice < 53)
-            on_some_cpu([&] { execute(one, some_page()); });
-        else if (dice < 60)
-            on_some_cpu([&] { copy_in_kernel(one, some_page()); });
-        else if (dice < 72)
-            on_some_cpu([&] { map(one); });
-        else if (dice < 76)
-            on_some_cpu([&] { unmap(one, some_range()); });
+        if (dice < 40)
+            write(one, page);
+        else if (dice < 45)
+            execute(one, page);
+        else if (dice < 52)
+            copy_in_kernel(one, page);
+        else if (dice < 64)
+            map(one, range);
+        else if (dice < 69)
+            unmap(one, range);
+        else if (dice < 77)
+            protect(one, range, some_rights());
         else if (dice < 82)
-            on_some_cpu([&] { protect(one, some_range(), some_rights()); });
-        else if (dice < 85)
-            on_some_cpu([&] { discard(one, some_range()); });
-        else if (dice < 90)
-            speculate();
-        else if (dice < 95 && spaces_.size() < space_limit)
-            on_some_cpu([&] { fork(one); });
-        else if (spaces_.size() > 1)
+            discard(one, range);
+        else if (dice < 92 && spaces_.size() < space_limit)
+            fork(one);
+        else if (dice < 97 && spaces_.size() > 1)
             end(below(spaces_.size()));
     }
 
@@ -230,10 +245,9 @@ private:
         }
     }
 
-    void map(one_space& one)
+    void map(one_space& one, virt_range range)
     {
-        const auto range = some_range();
-        if (range.size() > window_pages * page_size)
+        if (is_long(range))
             return;
         mm::map_request wanted{.address = range.begin, .length = range.size(), .access = some_rights()};
         int object = -1;
@@ -292,14 +306,6 @@ private:
         if (got)
             for (auto page = range.begin; page < range.end; page += page_size)
                 one.pages[page].own.reset();
-    }
-    void speculate()
-    {
-        for (unsigned cpu = 0; cpu < cpu_count; ++cpu) {
-            w_.machine.unit.speculate(cpu, some_page());
-            if (chance(3))
-                w_.machine.unit.evict_something(cpu, random_);
-        }
     }
     void fork(one_space& one)
     {
