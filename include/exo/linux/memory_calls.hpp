@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <utility>
 
+#include <exo/base/allocator.hpp>
 #include <exo/base/errors.hpp>
 #include <exo/base/page.hpp>
 #include <exo/fs/errors.hpp>
@@ -124,20 +125,73 @@ result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t 
     return {};
 }
 
+// What is mapped in `old`, a part of `region`, mapped once more with `length` bytes wherever there is room: with the same
+// contents. Errors: out_of_memory, bad_address; nothing is left then.
+template <class System>
+[[nodiscard]] result<virt_addr> map_moved(call<System>& c, const mm::region_info& region, virt_range old,
+                                          std::uint64_t length)
+{
+    auto& space = c.process.image().space();
+    const bool copies = region.kind == mm::sharing::private_copy;
+    const auto at = EXO_TRY(space.map({.length = length,
+                                       .access = copies ? mm::user_data : region.access,
+                                       .kind = region.kind,
+                                       .backing = region.backing,
+                                       .offset = region.offset + (old.begin - region.range.begin)}));
+    const auto fill = [&]() -> result<> {
+        auto buffer = EXO_TRY(owned_array<std::byte>::create(c.system.heap(), page_size));
+        for (std::uint64_t done = 0; done < old.size() && done < length; done += page_size) {
+            EXO_TRY(space.read(old.begin + done, std::span<std::byte>{buffer.data(), buffer.size()}));
+            EXO_TRY(space.write(at + done, std::span<const std::byte>{buffer.data(), buffer.size()}));
+        }
+        return space.protect(virt_range::of_size(at, length), region.access);
+    };
+    if (copies)
+        if (const auto filled = fill(); !filled) {
+            static_cast<void>(space.unmap(virt_range::of_size(at, length)));
+            return fail(filled.error());
+        }
+    return at;
+}
+
 template <class System>
 result<std::uint64_t> sys_mremap(call<System>& c, std::uint64_t address, std::uint64_t old_length, std::uint64_t length,
                                  std::uint64_t flags)
 {
     constexpr std::uint64_t may_move = 1;
     const auto old = EXO_TRY(user_range(address, old_length));
+    const std::uint64_t wanted = (length + page_size - 1) & ~std::uint64_t{page_size - 1};
     // To a fixed place, or leaving a duplicate: not here.
-    if ((flags & ~may_move) != 0 || length == 0 || old.empty())
+    if ((flags & ~may_move) != 0 || length == 0 || wanted < length || old.empty())
         return fail(errors::invalid_argument, flags);
-    const auto moved = c.process.image().space().remap(
-        old, (length + page_size - 1) & ~std::uint64_t{page_size - 1}, (flags & may_move) != 0);
-    if (!moved)
-        return fail(moved.error() == mm::not_mapped ? error{errors::bad_address, address} : moved.error());
-    return moved->value();
+    auto& space = c.process.image().space();
+    const auto region = space.region_at(old.begin);
+    if (!region || !region->range.contains(old))
+        return fail(errors::bad_address, address);
+    if (wanted <= old.size()) {
+        if (wanted < old.size())
+            EXO_TRY(space.unmap({old.begin + wanted, old.end}));
+        return address;
+    }
+    const auto grown = space.map({.address = old.end,
+                                  .length = wanted - old.size(),
+                                  .access = region->access,
+                                  .where = mm::placement::fixed_noreplace,
+                                  .kind = region->kind,
+                                  .backing = region->backing,
+                                  .offset = region->offset + (old.end - region->range.begin)});
+    if (grown)
+        return address;
+    if (grown.error() != mm::already_mapped && grown.error() != errors::invalid_argument)
+        return fail(grown.error());
+    if ((flags & may_move) == 0)
+        return fail(errors::out_of_memory, wanted);
+    const auto moved = EXO_TRY(map_moved(c, *region, old, wanted));
+    if (const auto freed = space.unmap(old); !freed) {
+        static_cast<void>(space.unmap(virt_range::of_size(moved, wanted)));
+        return fail(freed.error());
+    }
+    return moved.value();
 }
 
 template <class System>

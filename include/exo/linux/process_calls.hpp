@@ -40,11 +40,11 @@ inline constexpr std::uint64_t known = exit_signal | memory | descriptors | pare
 } // namespace clone_flag
 
 struct clone_request {
-    std::uint64_t flags;
-    std::uint64_t stack_pointer; // 0: the parent's
-    user_addr parent_id;
-    user_addr child_id;
-    std::uint64_t tls;
+    std::uint64_t flags{};
+    std::uint64_t stack_pointer{}; // 0: the parent's
+    user_addr parent_id{};
+    user_addr child_id{};
+    std::uint64_t tls{};
 };
 
 template <class System>

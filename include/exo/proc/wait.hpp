@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 
 #include <exo/base/errors.hpp>
 #include <exo/base/result.hpp>
@@ -32,11 +31,11 @@ struct wait_report {
     resource_usage usage{};
 };
 
-// One look, with the table locked: a report, or nothing yet. Errors: no_child. A reaped child is left in `gone`.
+// One look, with the table locked: a report, whose id is 0 if there is nothing to report yet. Errors: no_child. A child
+// that was reaped is left in `gone`.
 template <class System>
-[[nodiscard]] result<std::optional<wait_report>> look_for_child(typename process_table<System>::guard& guard,
-                                                                process<System>& parent, const wait_request& request,
-                                                                ref<process<System>>& gone)
+[[nodiscard]] result<wait_report> look_for_child(typename process_table<System>::guard& guard, process<System>& parent,
+                                                 const wait_request& request, ref<process<System>>& gone)
 {
     bool candidates = false;
     for (process<System>& child : parent.children) {
@@ -71,7 +70,7 @@ template <class System>
     }
     if (!candidates)
         return fail(errors::no_child, static_cast<std::uint64_t>(request.which));
-    return std::nullopt;
+    return wait_report{};
 }
 
 // Errors: no_child, interrupted.
@@ -79,20 +78,18 @@ template <class System>
 [[nodiscard]] result<wait_report> wait_for_child(process<System>& parent, const wait_request& request)
 {
     System& system = parent.system();
-    result<std::optional<wait_report>> seen{};
+    result<wait_report> seen{wait_report{}};
     ref<process<System>> gone;
     const auto look = [&] {
         auto guard = system.processes().lock();
         seen = look_for_child(guard, parent, request, gone);
-        return !seen || seen->has_value();
+        return !seen || seen->id != 0;
     };
     if (request.no_hang)
         static_cast<void>(look());
-    else if (auto waited = parent.child_events.wait_interruptible(system.parker(), look); !waited)
-        return fail(waited.error());
-    if (!seen)
-        return fail(seen.error());
-    return seen->value_or(wait_report{});
+    else
+        EXO_TRY(parent.child_events.wait_interruptible(system.parker(), look));
+    return seen;
 }
 
 } // namespace exo::proc

@@ -233,7 +233,7 @@ private:
 template <hal::PteFormat Format>
 class user_mode<Format>::program_view {
 public:
-    program_view(user_mode& mode, user_frame& frame) : mode_{mode}, frame{frame} {}
+    program_view(user_mode& mode, user_frame& f) : mode_{mode}, frame{f} {}
 
 private:
     user_mode& mode_;
