@@ -75,6 +75,7 @@ public:
     [[nodiscard]] bool empty() const { return head_.next_ == &head_; }
     [[nodiscard]] T* front() { return empty() ? nullptr : &owner(*head_.next_); }
     [[nodiscard]] T* back() { return empty() ? nullptr : &owner(*head_.previous_); }
+    [[nodiscard]] const T* back() const { return empty() ? nullptr : &owner(*head_.previous_); }
 
     void push_front(T& element) { link(element.*Hook, head_); }
     void push_back(T& element) { link(element.*Hook, *head_.previous_); }

@@ -2,7 +2,9 @@
 //
 // Both disciplines share the list of their priority, as the standard has it: a FIFO thread runs until it sleeps, yields or
 // something higher comes; a round-robin thread also goes to the end of its list when its quantum is used up. Constant
-// time whatever the number of threads: a bitmap tells which lists have any.
+// time whatever the number of threads: a bitmap tells which lists may have any. What a switch between lone threads would
+// undo again is left alone: the running thread keeps its place at the head of its list, and a bit is cleared only when
+// its list is found empty.
 
 #pragma once
 
@@ -48,27 +50,43 @@ public:
         std::uint8_t priority_{lowest};
     };
 
-    void enqueue(entity& e, arrival) noexcept { put_last(e); }
+    void enqueue(entity& e, arrival) noexcept
+    {
+        refill(e);
+        level(e.priority_).push_back(e);
+        std::uint64_t& word = occupied_[e.priority_ / word_bits];
+        const std::uint64_t bit = std::uint64_t{1} << (e.priority_ % word_bits);
+        if (!(word & bit))
+            word |= bit;
+        ++size_;
+    }
     void dequeue(entity& e) noexcept
     {
-        if (e.hook_.linked())
-            take(e);
+        level(e.priority_).erase(e);
+        if (&e == running_)
+            running_ = nullptr;
+        else
+            --size_;
     }
     entity* pick() noexcept
     {
-        if (size_ == 0)
-            return nullptr;
-        entity* next = level(top()).front();
-        take(*next);
-        return next;
+        EXO_CHECK(!running_);
+        running_ = first(nullptr);
+        if (running_)
+            --size_;
+        return running_;
     }
     void requeue(entity& e, departure why) noexcept
     {
-        if (why == departure::preempted) {
-            level(e.priority_).push_front(e);
-            mark(e.priority_);
-        } else {
-            put_last(e);
+        running_ = nullptr;
+        ++size_;
+        if (why == departure::preempted)
+            return;
+        refill(e);
+        queue& own = level(e.priority_);
+        if (own.back() != &e) {
+            own.erase(e);
+            own.push_back(e);
         }
     }
 
@@ -90,48 +108,45 @@ public:
         return woken.priority_ > running.priority_;
     }
     // The highest that waits: real-time threads are placed so that the highest of the machine run.
-    [[nodiscard]] entity* steal_candidate() noexcept { return size_ == 0 ? nullptr : level(top()).front(); }
+    [[nodiscard]] entity* steal_candidate() noexcept { return first(running_); }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
 private:
     using queue = list<entity, &entity::hook_>;
     static constexpr unsigned word_bits = 64;
+    static constexpr unsigned words = highest / word_bits + 1;
 
     queue& level(unsigned priority) { return queues_[priority - lowest]; }
-    [[nodiscard]] bool rivals(const entity& e) const
-    {
-        return (occupied_[e.priority_ / word_bits] >> (e.priority_ % word_bits) & 1) != 0;
-    }
-    // Some list is not empty.
-    [[nodiscard]] unsigned top() const
-    {
-        const unsigned word = occupied_[1] != 0;
-        return word * word_bits + static_cast<unsigned>(std::bit_width(occupied_[word])) - 1;
-    }
-
-    void mark(unsigned priority)
-    {
-        occupied_[priority / word_bits] |= std::uint64_t{1} << (priority % word_bits);
-        ++size_;
-    }
-    void put_last(entity& e)
+    static void refill(entity& e)
     {
         if (e.left_ <= duration{})
             e.left_ = e.quantum_;
-        level(e.priority_).push_back(e);
-        mark(e.priority_);
     }
-    void take(entity& e)
+    // Another waits at the priority of the running one, which is at the head.
+    [[nodiscard]] bool rivals(const entity& e) const { return queues_[e.priority_ - lowest].back() != &e; }
+
+    // The first of the highest list that has any other than `besides`.
+    entity* first(const entity* besides)
     {
-        queue& from = level(e.priority_);
-        from.erase(e);
-        if (from.empty())
-            occupied_[e.priority_ / word_bits] &= ~(std::uint64_t{1} << (e.priority_ % word_bits));
-        --size_;
+        for (unsigned word = words; word-- > 0;) {
+            for (std::uint64_t left = occupied_[word]; left != 0;) {
+                const auto index = static_cast<unsigned>(std::bit_width(left)) - 1;
+                const std::uint64_t bit = std::uint64_t{1} << index;
+                queue& candidates = level(word * word_bits + index);
+                if (candidates.empty())
+                    occupied_[word] &= ~bit;
+                for (entity& e : candidates)
+                    if (&e != besides)
+                        return &e;
+                left &= ~bit;
+            }
+        }
+        return nullptr;
     }
 
     queue queues_[highest - lowest + 1];
-    std::uint64_t occupied_[highest / word_bits + 1]{};
+    std::uint64_t occupied_[words]{};
+    entity* running_{};
     std::size_t size_{};
 };
 static_assert(SchedPolicy<fixed_priority>);
