@@ -263,7 +263,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
                                            std::string_view{command_line, options.size()},
                                            std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc);
     the_kernel = &kernel_storage.emplace(*the_machine);
-    the_machine->attach(*the_kernel);
+    x86_64::enable_interrupts();
     the_kernel->run();
 }
 
