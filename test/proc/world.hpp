@@ -1,0 +1,103 @@
+// What the tests of processes share: calls by short names, and a kernel that runs one function as its first program.
+
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <exo/base/posix.hpp>
+#include <exo/linux/signal_calls.hpp>
+#include <exo/proc/signal.hpp>
+#include <exo/proc/wait_status.hpp>
+#include <exo/sim/kernel.hpp>
+
+namespace world {
+
+using exo::proc::signal;
+using exo::proc::signal_action;
+using exo::proc::wait_status;
+using exo::sim::simulated_kernel;
+using view = simulated_kernel::program;
+using nr = exo::linux_abi::number;
+
+constexpr std::int64_t minus(exo::posix e) { return -static_cast<std::int64_t>(e); }
+
+struct reaped {
+    std::int64_t id;
+    int word;
+};
+
+inline reaped wait_for(view& self, std::int64_t which = -1, unsigned options = 0)
+{
+    const auto stack = self.frame.rsp;
+    const auto at = self.allocate(8);
+    const auto id = self.call(nr::wait4, which, at, options, 0);
+    const reaped found{id, id > 0 ? self.load<int>(at) : 0};
+    self.frame.rsp = stack;
+    return found;
+}
+
+inline std::int64_t set_action(view& self, const simulated_kernel& machine, signal s, std::uint64_t handler,
+                               std::uint64_t flags = 0, std::uint64_t mask = 0)
+{
+    const auto stack = self.frame.rsp;
+    const auto at = self.allocate(sizeof(exo::linux_abi::action_record));
+    self.store(at, exo::linux_abi::action_record{.handler = handler,
+                                                 .flags = flags | signal_action::has_restorer,
+                                                 .restorer = machine.restorer(),
+                                                 .mask = mask});
+    const auto outcome = self.call(nr::rt_sigaction, static_cast<int>(s), at, 0, 8);
+    self.frame.rsp = stack;
+    return outcome;
+}
+
+inline std::int64_t change_mask(view& self, int how, exo::proc::signal_set set)
+{
+    const auto stack = self.frame.rsp;
+    const auto at = self.allocate(8);
+    self.store(at, set.bits());
+    const auto outcome = self.call(nr::rt_sigprocmask, how, at, 0, 8);
+    self.frame.rsp = stack;
+    return outcome;
+}
+
+inline std::int64_t sleep_for(view& self, std::int64_t nanoseconds)
+{
+    const auto stack = self.frame.rsp;
+    const auto at = self.allocate(16);
+    self.store(at, exo::linux_abi::time_record{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000});
+    const auto outcome = self.call(nr::nanosleep, at, 0);
+    self.frame.rsp = stack;
+    return outcome;
+}
+
+inline std::int64_t execute(view& self, std::string_view path, std::initializer_list<std::string_view> arguments,
+                            std::initializer_list<std::string_view> environment = {})
+{
+    const auto stack = self.frame.rsp;
+    const auto name = self.put(path);
+    const auto outcome = self.call(nr::execve, name, self.put_strings(arguments), self.put_strings(environment));
+    self.frame.rsp = stack;
+    return outcome;
+}
+
+// Of a program that has just started.
+inline std::string argument(view& self, std::size_t i)
+{
+    return self.load_string(self.load<std::uint64_t>(self.frame.rsp + 8 + 8 * i));
+}
+
+inline std::uint64_t free_frames(simulated_kernel& machine) { return machine.kernel().frames().free_frames(); }
+
+// The machine had nothing to object to.
+inline void check_clean(simulated_kernel& machine)
+{
+    for (const auto& violation : machine.platform().violations())
+        FAIL_CHECK(violation);
+}
+
+} // namespace world
