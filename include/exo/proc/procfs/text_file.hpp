@@ -87,10 +87,10 @@ private:
             EXO_TRY(text_.status());
             written_ = true;
         }
-        const std::string_view text = text_.text();
-        if (offset >= text.size())
+        const auto bytes = std::as_bytes(std::span{text_.text()});
+        if (offset >= bytes.size())
             return std::size_t{0};
-        return into.put(std::as_bytes(std::span{text.substr(static_cast<std::size_t>(offset))}));
+        return into.put(bytes.subspan(static_cast<std::size_t>(offset)));
     }
     void last_reference() noexcept override { delete_object(context().heap, this); }
 
