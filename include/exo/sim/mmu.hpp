@@ -85,6 +85,16 @@ public:
         if (cpus_[cpu].root && Format::is_canonical(v))
             (void)look_up(cpu, v, false);
     }
+    // Whether a translation of `v` is remembered that an access would use.
+    [[nodiscard]] bool remembers(unsigned cpu, virt_addr v) const
+    {
+        const cpu_state& here = cpus_[cpu];
+        const auto holds = [&](unsigned tag) {
+            const auto hit = here.pages.find({tag, 0, number_at(v, 0)});
+            return hit != here.pages.end() && hit->second.present;
+        };
+        return here.root && (holds(tag_of(here.root->id)) || holds(global_tag));
+    }
     template <class Random>
     void evict_something(unsigned cpu, Random& random)
     {
