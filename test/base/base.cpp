@@ -101,7 +101,7 @@ result<int> quarter(int n)
 }
 result<> check_quarter(int n)
 {
-    EXO_TRY(quarter(n));
+    (void)EXO_TRY(quarter(n));
     return {};
 }
 
