@@ -65,30 +65,33 @@ void release_reference(Memory& memory, frame_number f) noexcept
     memory.frames.free(f, info.order);
 }
 
-// References on their way out, dropped when nobody can hold a translation any more.
+// References on their way out, dropped when nobody can hold a translation any more. A handle, for the batch to keep.
 template <class Memory>
 class retired_references {
 public:
-    static constexpr unsigned capacity = 64;
+    struct storage {
+        static constexpr unsigned capacity = 64;
+        unsigned count{};
+        std::uint64_t frames[capacity]; // by number; not cleared, since most operations retire little
+    };
 
-    explicit retired_references(Memory& memory) : memory_{&memory} {}
+    retired_references(Memory& memory, storage& waiting) : memory_{&memory}, waiting_{&waiting} {}
 
     void put(frame_number f) noexcept
     {
-        EXO_CHECK(count_ < capacity);
-        frames_[count_++] = f;
+        EXO_CHECK(waiting_->count < storage::capacity);
+        waiting_->frames[waiting_->count++] = f.value();
     }
     void release() noexcept
     {
-        while (count_ > 0)
-            release_reference(*memory_, frames_[--count_]);
+        while (waiting_->count > 0)
+            release_reference(*memory_, frame_number{waiting_->frames[--waiting_->count]});
     }
-    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    [[nodiscard]] bool empty() const noexcept { return waiting_->count == 0; }
 
 private:
     Memory* memory_;
-    unsigned count_{};
-    frame_number frames_[capacity];
+    storage* waiting_;
 };
 
 // What one operation changes in the tables of one space. The operation flushes before it returns.
@@ -96,7 +99,7 @@ template <class Memory>
 class table_changes {
 public:
     table_changes(Memory& memory, const active_cpus& running)
-        : memory_{memory}, flusher_{memory.shootdown, {}, running}, batch_{flusher_, retired_references{memory}}
+        : memory_{memory}, flusher_{memory.shootdown, {}, running}, batch_{flusher_, {memory, waiting_}}
     {
     }
 
@@ -113,10 +116,9 @@ public:
     // A reference that no entry holds any more, after what led there was invalidated.
     void retire(frame_number f)
     {
-        if (waiting_ == retired_references<Memory>::capacity)
+        if (waiting_.count == waiting_.capacity)
             flush();
         batch_.retire(f);
-        ++waiting_;
     }
     void flush()
     {
@@ -124,7 +126,6 @@ public:
         if (!batch_.pending().empty())
             memory_.counters.flushes.add();
         batch_.flush();
-        waiting_ = 0;
     }
 
 private:
@@ -132,8 +133,8 @@ private:
 
     Memory& memory_;
     flusher flusher_;
+    typename retired_references<Memory>::storage waiting_;
     flush_batch<flusher, retired_references<Memory>> batch_;
-    unsigned waiting_{};
 };
 
 template <class Memory>

@@ -1,0 +1,288 @@
+// Fork, copy-on-write faults and exit over real tables in host memory; hardware's part (the flush itself, the switch of
+// roots) is counted and costs nothing here. Program memory is 4 KiB pages in one region, all present.
+
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/paging_entries.hpp>
+#include <exo/mm/address_space.hpp>
+#include <exo/mm/frame_allocator.hpp>
+#include <exo/mm/heap.hpp>
+#include <exo/mm/memory_system.hpp>
+
+namespace {
+
+using namespace exo;
+using format = x86_64::paging_4_level;
+using entry = format::entry;
+
+constexpr std::uint64_t GiB = std::uint64_t{1} << 30;
+constexpr virt_addr start{0x4000'0000'0000};
+constexpr std::size_t frame_count = 3 * (std::size_t{1} << 16);
+
+struct interrupts {
+    using state = bool;
+    state save_and_disable() noexcept { return std::exchange(enabled_, false); }
+    void restore(const state& saved) noexcept { enabled_ = saved; }
+    bool enabled() noexcept { return enabled_; }
+
+private:
+    bool enabled_ = true;
+};
+
+struct one_cpu {
+    unsigned current_cpu() const noexcept { return 0; }
+    unsigned cpu_limit() const noexcept { return 1; }
+    void call(const cpu_set&, void (*)(void*) noexcept, void*) noexcept {}
+};
+
+struct counted_tlb {
+    std::uint64_t flushes{};
+    hal::translation_root loaded{};
+    void invalidate_page(virt_addr) noexcept { ++flushes; }
+    void invalidate_range(const virt_range&, std::uint64_t) noexcept { ++flushes; }
+    void invalidate_space(hal::address_space_id) noexcept { ++flushes; }
+    void invalidate_all() noexcept { ++flushes; }
+    void load(const hal::translation_root& root, hal::remembered) noexcept { loaded = root; }
+    [[nodiscard]] hal::translation_root current() const noexcept { return loaded; }
+    [[nodiscard]] unsigned id_limit() const noexcept { return 1; }
+};
+
+// Prefaulted host memory, as frames from 0 on.
+class host_memory {
+public:
+    host_memory() : bytes_{static_cast<std::byte*>(std::aligned_alloc(page_size << 10, frame_count * page_size))}
+    {
+        std::memset(bytes_, 1, frame_count * page_size);
+    }
+    host_memory(const host_memory&) = delete;
+    host_memory& operator=(const host_memory&) = delete;
+    ~host_memory() { std::free(bytes_); }
+
+    std::byte* to_pointer(phys_addr a) const noexcept { return bytes_ + a.value(); }
+    phys_addr to_physical(const void* p) const noexcept
+    {
+        return phys_addr{static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - bytes_)};
+    }
+
+private:
+    std::byte* bytes_;
+};
+
+// One thread: nobody to wait for.
+class no_waiting final : public sync::any_parker {
+public:
+    thread current() const noexcept override { return const_cast<no_waiting*>(this); }
+    void park(instant) noexcept override { std::abort(); }
+    void unpark(const thread&) noexcept override {}
+    bool interrupted() const noexcept override { return false; }
+    instant now() const noexcept override { return {}; }
+    state save_and_disable() noexcept override { return 0; }
+    void restore(const state&) noexcept override {}
+    bool enabled() noexcept override { return true; }
+};
+
+using frames = mm::frame_allocator<interrupts, one_cpu>;
+using heap = mm::heap<host_memory, frames, interrupts, one_cpu>;
+using shootdown = mm::shootdown<counted_tlb, one_cpu, one_cpu, interrupts>;
+using memory_system =
+    mm::memory_system<format, host_memory, x86_64::paging_entries, frames, shootdown, counted_tlb, one_cpu, interrupts>;
+using space = mm::address_space<memory_system>;
+
+// A pager that shows one and the same page everywhere, so that 1 GiB of tables needs no 1 GiB of memory.
+class same_page final : public mm::pager {
+public:
+    explicit same_page(frames& f) : frames_{f}, page_{*f.allocate(0)} {}
+    result<frame_number> get_page(std::uint64_t, bool) override
+    {
+        frames_.acquire(page_);
+        return page_;
+    }
+
+private:
+    void last_reference() noexcept override {}
+    frames& frames_;
+    frame_number page_;
+};
+
+struct world {
+    interrupts interrupt_control;
+    one_cpu cpu;
+    host_memory phys;
+    std::vector<mm::frame_info> records{frame_count};
+    std::vector<mm::frame_cache> frame_caches{1};
+    frames frames_{interrupt_control, cpu, frame_number{}, records, frame_caches};
+    std::vector<mm::heap_cache> heap_caches{1};
+    bool ready = (frames_.add({phys_addr{}, frame_number{frame_count}.address()}), true);
+    heap heap_{phys, frames_, interrupt_control, cpu, heap_caches};
+    x86_64::paging_entries entries;
+    counted_tlb tlb;
+    shootdown shootdown_{tlb, cpu, cpu, interrupt_control};
+    no_waiting parker;
+    frame_number kernel_root = *frames_.allocate(0);
+    memory_system memory{{.phys = phys,
+                          .entries = entries,
+                          .frames = frames_,
+                          .shootdown = shootdown_,
+                          .root = tlb,
+                          .cpu = cpu,
+                          .interrupts = interrupt_control,
+                          .heap = heap_,
+                          .parker = parker,
+                          .kernel_root = kernel_root.address()}};
+    same_page file{frames_};
+    std::vector<ref<space>> parents;
+
+    // `bytes` of memory in each of `count` spaces; the first is loaded.
+    explicit world(std::uint64_t bytes, std::size_t count = 1)
+    {
+        std::memset(phys.to_pointer(kernel_root.address()), 0, page_size);
+        parents.push_back(*space::create(memory, {virt_addr{0x10000}, start, start + 16 * GiB}));
+        (void)*parents[0]->map(
+            {.address = start, .length = bytes, .where = mm::placement::fixed, .backing = ref<mm::pager>{file}});
+        must(parents[0]->populate(virt_range::of_size(start, bytes), mm::access::read));
+        parents[0]->activate();
+        while (parents.size() < count)
+            parents.push_back(*parents[0]->fork());
+        dirty();
+    }
+    ~world()
+    {
+        for (auto& parent : parents) {
+            parent->deactivate();
+            parent.reset();
+        }
+    }
+    static void must(const auto& outcome)
+    {
+        if (!outcome)
+            std::abort();
+    }
+    // What a program does between two forks, at the least.
+    void dirty()
+    {
+        for (auto& parent : parents)
+            must(parent->handle_fault(start, mm::access::write));
+    }
+};
+
+constexpr std::size_t batch = 64;
+
+// Each of a batch of parents has written a page before it forks, while it is loaded. What is not fork lies outside of
+// the measured time, but for the loading, and its pauses are one per batch.
+void fork_space(benchmark::State& state, std::uint64_t bytes)
+{
+    world w{bytes, batch};
+    std::vector<ref<space>> children(batch);
+    std::uint64_t flushed = 0;
+    for (auto _ : state) {
+        const auto before = w.tlb.flushes;
+        for (std::size_t i = 0; i < batch; ++i) {
+            w.parents[i]->activate();
+            children[i] = *w.parents[i]->fork();
+        }
+        flushed += w.tlb.flushes - before;
+        state.PauseTiming();
+        for (auto& child : children)
+            child.reset();
+        w.dirty();
+        state.ResumeTiming();
+    }
+    const auto items = state.iterations() * static_cast<std::int64_t>(batch);
+    state.SetItemsProcessed(items);
+    state.counters["flushes"] = static_cast<double>(flushed) / static_cast<double>(items);
+}
+
+void exit_space(benchmark::State& state, std::uint64_t bytes)
+{
+    world w{bytes};
+    std::vector<ref<space>> children(batch);
+    for (auto _ : state) {
+        state.PauseTiming();
+        for (auto& child : children)
+            child = *w.parents[0]->fork();
+        state.ResumeTiming();
+        for (auto& child : children)
+            child.reset();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(batch));
+}
+
+// What fork costs that copies every entry, counts every page, and takes the right to write from both copies.
+void fork_eager(benchmark::State& state)
+{
+    world w{GiB};
+    std::vector<frame_number> tables;
+    const auto* root = w.memory.tables.table_at(w.parents[0]->root());
+    const auto below = [&](const entry* table, unsigned index, unsigned level) {
+        return w.memory.tables.table_below(table[index], level);
+    };
+    const entry* middle = below(below(root, hal::index_at<format>(start, 3), 3), hal::index_at<format>(start, 2), 2);
+    for (auto _ : state) {
+        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i) {
+            entry* from = below(middle, i, 1);
+            const auto copy = *w.frames_.allocate(0);
+            entry* to = w.memory.tables.table_at(copy.address());
+            for (unsigned j = 0; j < hal::entries_per_table<format>; ++j) {
+                const entry e = format::without_write(from[j]);
+                w.frames_.acquire(frame_number{format::address(e, 0)});
+                from[j] = e;
+                to[j] = e;
+            }
+            tables.push_back(copy);
+        }
+        state.PauseTiming();
+        for (const auto table : tables) {
+            for (unsigned j = 0; j < hal::entries_per_table<format>; ++j)
+                (void)w.frames_.drop(frame_number{format::address(w.memory.tables.table_at(table.address())[j], 0)});
+            w.frames_.free(table, 0);
+        }
+        tables.clear();
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+
+// A fault on a page whose tables are the space's own already: the copy of the page included.
+void cow_fault(benchmark::State& state)
+{
+    constexpr std::uint64_t pages = 512;
+    world w{pages * page_size};
+    for (auto _ : state) {
+        for (std::uint64_t i = 0; i < pages; ++i)
+            world::must(w.parents[0]->handle_fault(start + i * page_size, mm::access::write));
+        state.PauseTiming();
+        world::must(w.parents[0]->discard(virt_range::of_size(start, pages * page_size)));
+        world::must(w.parents[0]->populate(virt_range::of_size(start, pages * page_size), mm::access::read));
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(pages));
+}
+void copy_page(benchmark::State& state)
+{
+    constexpr std::size_t pages = 512;
+    host_memory memory;
+    std::size_t i = 0;
+    for (auto _ : state) {
+        std::memcpy(memory.to_pointer(frame_number{i}.address()),
+                    memory.to_pointer(frame_number{frame_count / 2}.address()), page_size);
+        benchmark::ClobberMemory();
+        i = (i + 1) % pages;
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+
+} // namespace
+
+BENCHMARK_CAPTURE(fork_space, small, page_size)->Name("mm/fork/4KiB");
+BENCHMARK_CAPTURE(fork_space, large, GiB)->Name("mm/fork/1GiB");
+BENCHMARK(fork_eager)->Name("mm/fork_eager/1GiB");
+BENCHMARK_CAPTURE(exit_space, small, page_size)->Name("mm/exit/4KiB");
+BENCHMARK_CAPTURE(exit_space, large, GiB)->Name("mm/exit/1GiB");
+BENCHMARK(cow_fault)->Name("mm/cow_fault");
+BENCHMARK(copy_page)->Name("mm/limit/copy_page");
