@@ -245,10 +245,7 @@ public:
     template <class... Args>
     std::int64_t call(linux_abi::number n, Args... arguments)
     {
-        const std::uint64_t here = frame.rip;
-        const auto outcome = call_at(here, n, {to_word(arguments)...});
-        frame.rip = here;
-        return outcome;
+        return call_from(frame.rip + after_call, n, arguments...);
     }
     // The same, with the program somewhere else: a new process starts there.
     template <class... Args>
@@ -330,21 +327,32 @@ public:
     void spend(duration time)
     {
         mode_.cpus_.spend(time);
-        const std::uint64_t here = frame.rip;
-        mode_.leave_kernel(frame);
-        settle(here);
+        interrupted([] {});
     }
     void trap(proc::fault what)
     {
-        const std::uint64_t here = frame.rip;
-        mode_.traps_.exception(frame, what);
-        mode_.leave_kernel(frame);
-        settle(here);
+        interrupted([&] { mode_.traps_.exception(frame, what); });
     }
 
 private:
     friend class user_mode;
     static constexpr std::uint64_t syscall_length = 2;
+    // Where a function "is" when it makes a system call, and when it is interrupted: not where functions start, so that
+    // a handler of the same function in between is told apart.
+    static constexpr std::uint64_t after_call = 8;
+    static constexpr std::uint64_t elsewhere = 12;
+
+    // The kernel is entered in the middle of the function, and may have handlers called before it goes on.
+    template <class Trap>
+    void interrupted(Trap trap_to)
+    {
+        const std::uint64_t here = frame.rip;
+        frame.rip = here + elsewhere;
+        trap_to();
+        mode_.leave_kernel(frame);
+        settle(here + elsewhere);
+        frame.rip = here;
+    }
 
     template <class T>
     static std::uint64_t to_word(T value)
@@ -390,10 +398,7 @@ private:
                 done += piece;
                 continue;
             }
-            const std::uint64_t here = frame.rip;
-            mode_.traps_.page_fault(frame, v, how);
-            mode_.leave_kernel(frame);
-            settle(here);
+            interrupted([&] { mode_.traps_.page_fault(frame, v, how); });
         }
     }
 
