@@ -396,8 +396,9 @@ TEST_CASE("damaged directories, inodes and block maps give errors of their own")
     CHECK(list_error([](inode_record& r, image_type&) { r.size = 0xFFFFFC00; }) == ext2_errors::bad_inode);
     CHECK(list_error([](inode_record& r, image_type&) { r.size = 2048; }) == ext2_errors::bad_directory);
     for (const unsigned length : {0u, 4u, 7u, 10u, 1026u, 0xFFFCu})
-        CHECK(list_error([&](inode_record& r, image_type& i) { record(r, i)->length = static_cast<std::uint16_t>(length); }) ==
-              ext2_errors::bad_directory);
+        CHECK(list_error([&](inode_record& r, image_type& i) {
+                  record(r, i)->length = static_cast<std::uint16_t>(length);
+              }) == ext2_errors::bad_directory);
     CHECK(list_error([&](inode_record& r, image_type& i) { record(r, i)->name_length = 0; }) ==
           ext2_errors::bad_directory);
     CHECK(list_error([&](inode_record& r, image_type& i) { record(r, i)->name_length = 200; }) ==

@@ -167,7 +167,8 @@ TEST_CASE("threads at both ends of a pipe get all bytes, once, small writes whol
         for (int t = 0; t < writers; ++t)
             threads.emplace_back([copy = writer, t] {
                 for (int i = 0; i < lines; ++i) {
-                    const auto line = std::string(static_cast<std::size_t>(1 + i % 300), static_cast<char>('a' + t)) + '\n';
+                    const std::string text(static_cast<std::size_t>(1 + i % 300), static_cast<char>('a' + t));
+                    const auto line = text + '\n';
                     if (const auto done = write_text(*copy, line); !done || *done != line.size())
                         std::abort();
                 }

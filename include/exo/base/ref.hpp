@@ -42,6 +42,14 @@ public:
         if (before == 1)
             const_cast<ref_counted*>(this)->last_reference();
     }
+    // The same, but true says that it was the last, and leaves ending the object to the caller: for chains of objects
+    // that would otherwise end each other ever deeper on the stack.
+    [[nodiscard]] bool release_unended() const noexcept
+    {
+        const auto before = count_.fetch_sub(1, std::memory_order_acq_rel);
+        EXO_CHECK(before != 0);
+        return before == 1;
+    }
     // A snapshot: stable only while the caller excludes others.
     [[nodiscard]] std::uint32_t reference_count() const noexcept { return count_.load(std::memory_order_relaxed); }
 

@@ -50,7 +50,8 @@ protected:
 
 class device_file final : public file {
 public:
-    device_file(environment& env, location where, ref<inode> node, const open_options& options, character_device& device)
+    device_file(environment& env, location where, ref<inode> node, const open_options& options,
+                character_device& device)
         : file{env, std::move(where), std::move(node), options}, device_{device}
     {
     }
@@ -66,7 +67,10 @@ public:
     [[nodiscard]] result<> sync() override { return fail(errors::invalid_argument); }
 
 private:
-    [[nodiscard]] result<std::size_t> do_read(std::uint64_t, output& into) override { return device_.read(*this, into); }
+    [[nodiscard]] result<std::size_t> do_read(std::uint64_t, output& into) override
+    {
+        return device_.read(*this, into);
+    }
     [[nodiscard]] result<std::size_t> do_write(std::uint64_t, input& from) override
     {
         return device_.write(*this, from);

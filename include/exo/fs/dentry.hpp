@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
 #include <exo/base/allocator.hpp>
 #include <exo/base/list.hpp>
@@ -20,12 +21,16 @@ class dentry final : public ref_counted {
 public:
     // The root of a file system has no parent and no name.
     dentry(allocator& heap, ref<dentry> parent, owned_array<char> name, ref<inode> node)
-        : heap_{heap}, parent_{static_cast<ref<dentry>&&>(parent)}, name_{static_cast<owned_array<char>&&>(name)},
-          inode_{static_cast<ref<inode>&&>(node)}
+        : heap_{heap}, parent_{std::move(parent)}, name_{std::move(name)}, node_{node.leak()}
     {
     }
+    ~dentry() override
+    {
+        if (inode* const n = node())
+            n->release();
+    }
 
-    [[nodiscard]] inode* node() const noexcept { return inode_.get(); }
+    [[nodiscard]] inode* node() const noexcept { return node_.load(std::memory_order_acquire); }
     [[nodiscard]] std::string_view name() const noexcept { return {name_.data(), name_.size()}; }
     // The name was taken away while somebody still refers to what it stood for.
     [[nodiscard]] bool removed() const noexcept { return removed_.load(std::memory_order_relaxed); }
@@ -40,20 +45,14 @@ private:
         for (dentry* d = this; d;) {
             dentry* const up = d->parent_.leak();
             delete_object(d->heap_, d);
-            d = nullptr;
-            if (up && up->reference_count() == 1) {
-                std::atomic_thread_fence(std::memory_order_acquire);
-                d = up; // ours is the only reference left
-            } else if (up) {
-                up->release();
-            }
+            d = up && up->release_unended() ? up : nullptr;
         }
     }
 
     allocator& heap_;
     ref<dentry> parent_;
     owned_array<char> name_;
-    ref<inode> inode_;
+    std::atomic<inode*> node_; // one reference; set once, under the entries() lock of the directory
     std::uint32_t hash_{};
     std::atomic<bool> removed_{};
     bool cached_{};

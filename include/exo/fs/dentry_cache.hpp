@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <exo/base/allocator.hpp>
+#include <exo/base/check.hpp>
 #include <exo/base/list.hpp>
 #include <exo/base/ref.hpp>
 #include <exo/fs/dentry.hpp>
@@ -91,12 +92,11 @@ public:
         d.release();
     }
 
-    // What a name known not to exist stands for now.
-    void set_node(dentry& d, ref<inode> node) noexcept
+    // What a name that stood for nothing stands for now.
+    static void set_node(dentry& d, ref<inode> node) noexcept
     {
-        auto guard = lock_.lock(parker_);
-        std::swap(d.inode_, node);
-        guard.unlock();
+        EXO_CHECK(!d.node());
+        d.node_.store(node.leak(), std::memory_order_release);
     }
 
     // `d` moves to another name; what stood there was removed before. `name` is `d`'s name to be. The old directory and

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <string_view>
+#include <utility>
 
 #include <exo/base/allocator.hpp>
 #include <exo/base/list.hpp>
@@ -36,8 +37,8 @@ class mount final : public ref_counted {
 public:
     mount(allocator& heap, ref<file_system> system, ref<dentry> root, location covered, owned_array<char> source,
           mount_options options)
-        : heap_{heap}, system_{static_cast<ref<file_system>&&>(system)}, source_{static_cast<owned_array<char>&&>(source)},
-          options_{options}, covered_{static_cast<location&&>(covered)}, root_{static_cast<ref<dentry>&&>(root)}
+        : heap_{heap}, system_{std::move(system)}, source_{std::move(source)}, options_{options},
+          covered_{std::move(covered)}, root_{std::move(root)}
     {
     }
 

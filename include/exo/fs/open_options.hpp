@@ -1,4 +1,5 @@
-// How a file is opened: open(2)'s flags as a structure, so that nothing below the system-call layer knows their numbers.
+// How a file is opened: open(2)'s flags as a structure, so that nothing below the system-call layer knows their
+// numbers.
 
 #pragma once
 
@@ -14,10 +15,11 @@ struct open_options {
     bool create = false;       // a regular file, if there is none
     bool exclusive = false;    // with create: only if there is none
     bool truncate = false;
-    bool directory = false;      // not_directory if it is something else
-    bool no_follow = false;      // too_many_symlinks if the last component is a symbolic link
-    bool path_only = false;      // a handle on the place: neither read nor written, no permission on the file needed
-    bool synchronous = false;    // writes return once they would survive a loss of power
+    bool directory = false;    // not_directory if it is something else
+    bool no_follow = false;    // too_many_symlinks if the last component is a symbolic link
+    bool synchronous = false;  // writes return once they would survive a loss of power
+    // A handle on the place: the file is neither read nor written, and no permission on it needed.
+    bool path_only = false;
     permission_bits permissions = 0; // of a file that is created, before the umask
 
     [[nodiscard]] static constexpr open_options reading() { return {.read = true}; }

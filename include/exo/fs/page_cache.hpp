@@ -1,7 +1,7 @@
 // The pages of one file that were read, for read and mmap alike: each is read once, and there is one of each.
 //
-// A page is handed out as a reference of its own; nothing is held while a caller uses it. Threads that want a page which
-// is being read wait for the one that reads it. Clean pages that nobody uses are given back when memory is short.
+// A page is handed out as a reference of its own; nothing is held while a caller uses it. Threads that want a page
+// which is being read wait for the one that reads it. Pages that nobody uses are given back when memory is short.
 
 #pragma once
 

@@ -57,7 +57,7 @@ public:
         return &at->words[slot_of(index, 1)];
     }
 
-    // Calls `visit(index, word&)` for each word that is present, from index `first` on, in order, until it returns false.
+    // Calls `visit(index, word&)` for each word that is present, from `first` on, in order, until it returns false.
     template <class Visit>
     void for_each(std::uint64_t first, Visit visit)
     {

@@ -1,8 +1,8 @@
 // Pipes and FIFOs (POSIX pipe, pipe(7)): bytes in order from those who write to those who read.
 //
 // 64 KiB are held; a write of up to 4096 bytes goes in whole or waits. Reading an empty pipe without writers gives end
-// of file; writing one without readers gives broken_pipe (the caller sends the signal). A page of memory comes when it is
-// first needed, and stays until the pipe ends.
+// of file; writing one without readers gives broken_pipe (the caller sends the signal). A page of memory comes when it
+// is first needed, and stays until the pipe ends.
 
 #pragma once
 

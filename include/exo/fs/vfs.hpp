@@ -244,9 +244,9 @@ result<> vfs::for_each_mount(Visit visit)
     const auto top = root();
     auto guard = mounts_.changes().lock(environment_.parker);
     return mounts_.for_each([&](vfs_mount& m) -> result<> {
-        const auto length =
-            m.covered() ? EXO_TRY(path_from(top, location{ref<vfs_mount>{m}, m.root()}, {text.data(), text.size()})) : 1;
-        visit(m, m.covered() ? std::string_view{text.data(), length} : std::string_view{"/"});
+        const location at{ref<vfs_mount>{m}, m.root()};
+        const auto length = EXO_TRY(path_from(top, at, {text.data(), text.size()}));
+        visit(m, std::string_view{text.data(), length});
         return {};
     });
 }

@@ -24,8 +24,8 @@ struct ext2_record {
 };
 
 // Calls `visit(const ext2_record&)` for each record in use, until it returns false; whether it never did. Hashed
-// directories hide their index in records that are not in use. Errors: bad_directory and bad_inode_number, with `owner`,
-// the directory, or the number as context.
+// directories hide their index in records that are not in use. Errors: bad_directory and bad_inode_number, with
+// `owner`, the directory, or the number as context.
 template <class Visit>
 [[nodiscard]] result<bool> for_each_record(std::span<const std::byte> block, const ext2_geometry& geometry,
                                            std::uint64_t owner, Visit visit)

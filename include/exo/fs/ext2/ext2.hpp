@@ -355,7 +355,8 @@ inline result<> ext2_inode::read_page(std::uint64_t index, std::span<std::byte, 
     const std::size_t block_size = system_.geometry_.block_size;
     const std::uint64_t begin = index * page_size;
     const std::uint64_t end = data_.size;
-    const std::size_t wanted = begin >= end ? 0 : end - begin < page_size ? static_cast<std::size_t>(end - begin) : page_size;
+    const std::uint64_t left = begin < end ? end - begin : 0;
+    const auto wanted = static_cast<std::size_t>(left < page_size ? left : page_size);
     hal::block_device& device = system_.device_.device();
     const std::uint64_t sectors_per_block = block_size / device.sector_size();
 
@@ -371,8 +372,8 @@ inline result<> ext2_inode::read_page(std::uint64_t index, std::span<std::byte, 
     std::size_t at = 0;
     for (; at < wanted; at += block_size) {
         const auto block = EXO_TRY(map((begin + at) / block_size));
-        const bool continues = block != 0 && run_begin != run_end && block == run_block + (run_end - run_begin) / block_size;
-        if (!continues) {
+        const std::uint64_t next_in_run = run_block + (run_end - run_begin) / block_size;
+        if (block == 0 || run_begin == run_end || block != next_in_run) {
             EXO_TRY(read_run());
             run_block = block;
             run_begin = run_end = at;

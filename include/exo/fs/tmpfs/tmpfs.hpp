@@ -216,7 +216,8 @@ public:
         if (offset >= size_)
             return fail(errors::no_data);
         auto expected = offset / page_size;
-        pages_.for_each(expected, [&](std::uint64_t index, page_tree::word&) { return index == expected && ++expected; });
+        pages_.for_each(expected,
+                        [&](std::uint64_t index, page_tree::word&) { return index == expected && ++expected; });
         if (expected == offset / page_size)
             return offset;
         const auto found = expected * page_size;
@@ -350,7 +351,8 @@ inline result<> tmpfs_file::truncate(std::uint64_t size)
     {
         auto data = lock_.lock(parker());
         // What is cut off in the last page that stays must read as zero if the file grows again.
-        const page_tree::word* const w = size < size_ && size % page_size != 0 ? pages_.find(size / page_size) : nullptr;
+        const bool cuts_a_page = size < size_ && size % page_size != 0;
+        const page_tree::word* const w = cuts_a_page ? pages_.find(size / page_size) : nullptr;
         if (w && *w != 0) {
             const auto kept = static_cast<std::size_t>(size % page_size);
             std::memset(reinterpret_cast<std::byte*>(*w) + kept, 0, page_size - kept);
