@@ -343,7 +343,8 @@ private:
         EXO_TRY(spare.reserve(needed));
         fill(top(), hal::root_level<Format>, all, asked, false, spare, batch);
         if constexpr (Format::caches_absent) {
-            const std::uint64_t step = all.covers(asked.largest_level) ? all.bytes : page_size;
+            const bool one_page = asked.fits(all, asked.largest_level) && all.begin.is_aligned(all.bytes);
+            const std::uint64_t step = one_page ? all.bytes : page_size;
             batch.invalidate(all.begin, step, all.bytes / step, asked.attributes.global);
         }
         entries().publish();
