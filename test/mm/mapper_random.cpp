@@ -317,10 +317,10 @@ private:
 TEST_CASE_TEMPLATE("any sequence of changes does what a map of pages does, as seen by every CPU", Format,
                    EXO_EVERY_FORMAT)
 {
-    for (unsigned seed = 1; seed <= 4; ++seed) {
+    for (unsigned seed = 1; seed <= 8; ++seed) {
         CAPTURE(seed);
         random_run<Format> run{seed};
-        for (int i = 0; i < 1500; ++i) {
+        for (int i = 0; i < 2000; ++i) {
             CAPTURE(i);
             run.step();
         }
