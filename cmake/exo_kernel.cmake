@@ -9,8 +9,9 @@
 
 function(exo_kernel_options target)
     target_link_libraries(${target} PRIVATE exo::exo)
+    # -fbuiltin: short copies are instructions, not calls of memcpy, which the kernel still has to define.
     target_compile_options(${target} PRIVATE
-        -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone
+        -ffreestanding -fbuiltin -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone
         -fno-stack-protector -fno-omit-frame-pointer -fcf-protection=none
         -ffunction-sections -fdata-sections
         $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
@@ -37,14 +38,17 @@ function(exo_add_grub_image target)
         set(arg_NAME ${arg_KERNEL})
     endif()
     find_program(EXO_GRUB_MKRESCUE NAMES grub-mkrescue grub2-mkrescue REQUIRED)
+    # Only what the configuration needs, and what grub-mkrescue's own start-up asks for: GRUB reads modules from the slow CD.
+    set(modules "normal multiboot2 part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos"
+        "part_plan part_sun part_sunpc")
+    list(JOIN modules " " modules)
     set(files ${CMAKE_CURRENT_BINARY_DIR}/${target}.files)
     add_custom_command(
         OUTPUT ${arg_OUTPUT}
         COMMAND ${CMAKE_COMMAND} -E make_directory ${files}/boot/grub
         COMMAND ${CMAKE_STRIP} -o ${files}/boot/${arg_NAME} $<TARGET_FILE:${arg_KERNEL}>
         COMMAND ${CMAKE_COMMAND} -E copy ${arg_CONFIG} ${files}/boot/grub/grub.cfg
-        # Only what the configuration needs: GRUB reads its modules from the slow CD.
-        COMMAND ${EXO_GRUB_MKRESCUE} -o ${arg_OUTPUT} "--install-modules=normal multiboot2" --fonts= --themes= --locales=
+        COMMAND ${EXO_GRUB_MKRESCUE} -o ${arg_OUTPUT} "--install-modules=${modules}" --fonts= --themes= --locales=
             ${files} > ${target}.log 2>&1
         DEPENDS ${arg_KERNEL} ${arg_CONFIG}
         COMMENT "Making ${arg_OUTPUT}"

@@ -118,12 +118,11 @@ private:
     {
         switch (type) {
         case tag::command_line: {
-            const std::string_view text{reinterpret_cast<const char*>(payload.data()), payload.size()};
-            const auto end = text.find('\0');
-            if (end == text.npos)
-                return false;
-            command_line = text.substr(0, end);
-            return true;
+            std::size_t length = 0;
+            while (length < payload.size() && payload[length] != std::byte{})
+                ++length;
+            command_line = {reinterpret_cast<const char*>(payload.data()), length};
+            return length < payload.size(); // it ends with a zero
         }
         case tag::memory_map:
             if (payload.size() < 8 || load<std::uint32_t>(payload, 0) < sizeof(memory_map_entry))
