@@ -1,0 +1,260 @@
+// What programs may pass to system calls: kernel addresses, wild numbers, unknown calls.
+
+#include "../proc/world.hpp"
+
+#include <array>
+
+using namespace exo;
+using namespace world;
+
+namespace {
+
+constexpr std::uint64_t kernel_address = 0xffff'8000'0000'0000;
+
+TEST_CASE("a kernel address given to any call is EFAULT, and touches nothing")
+{
+    simulated_kernel machine;
+    constexpr auto bad = kernel_address;
+    machine.run([&](view& self) {
+        const auto pair = self.allocate(8);
+        CHECK(self.call(nr::pipe, pair) == 0);
+        const std::uint64_t source = static_cast<std::uint64_t>(self.load<int>(pair));
+        const std::uint64_t sink = static_cast<std::uint64_t>(self.load<int>(pair + 4));
+        CHECK(self.call(nr::write, sink, pair, 8) == 8);
+        const std::uint64_t name = self.put("/bin/sh");
+        const std::uint64_t times = self.allocate(32);
+        self.store(times, linux_abi::time_record{0, 1});
+        const std::uint64_t here = ~std::uint64_t{99}; // AT_FDCWD
+
+        struct trial {
+            nr call;
+            std::array<std::uint64_t, 6> arguments;
+        };
+        const trial trials[] = {
+            {nr::read, {source, bad, 1}},
+            {nr::write, {sink, bad, 1}},
+            {nr::readv, {source, bad, 1}},
+            {nr::writev, {sink, bad, 1}},
+            {nr::open, {bad}},
+            {nr::openat, {here, bad}},
+            {nr::stat, {bad, times}},
+            {nr::stat, {name, bad}},
+            {nr::lstat, {name, bad}},
+            {nr::fstat, {source, bad}},
+            {nr::newfstatat, {here, name, bad}},
+            {nr::access, {bad}},
+            {nr::chdir, {bad}},
+            {nr::readlink, {bad, times, 1}},
+            {nr::mkdir, {bad, 0}},
+            {nr::unlink, {bad}},
+            {nr::rename, {name, bad}},
+            {nr::getcwd, {bad, 100}},
+            {nr::pipe, {bad}},
+            {nr::pipe2, {bad, 0}},
+            {nr::poll, {bad, 1, 0}},
+            {nr::execve, {bad, 0, 0}},
+            {nr::execve, {name, bad, 0}},
+            {nr::execve, {name, 0, bad}},
+            {nr::uname, {bad}},
+            {nr::sysinfo, {bad}},
+            {nr::getrandom, {bad, 16, 0}},
+            {nr::rt_sigaction, {10, bad, 0, 8}},
+            {nr::rt_sigaction, {10, 0, bad, 8}},
+            {nr::rt_sigprocmask, {0, bad, 0, 8}},
+            {nr::rt_sigprocmask, {0, 0, bad, 8}},
+            {nr::rt_sigpending, {bad, 8}},
+            {nr::rt_sigsuspend, {bad, 8}},
+            {nr::rt_sigtimedwait, {bad, 0, 0, 8}},
+            {nr::rt_sigqueueinfo, {1, 10, bad}},
+            {nr::sigaltstack, {bad, 0}},
+            {nr::sigaltstack, {0, bad}},
+            {nr::nanosleep, {bad, 0}},
+            {nr::clock_nanosleep, {1, 0, bad, 0}},
+            {nr::clock_gettime, {1, bad}},
+            {nr::clock_getres, {1, bad}},
+            {nr::gettimeofday, {bad, 0}},
+            {nr::gettimeofday, {0, bad}},
+            {nr::time, {bad}},
+            {nr::times, {bad}},
+            {nr::getitimer, {0, bad}},
+            {nr::setitimer, {0, bad, 0}},
+            {nr::getrlimit, {1, bad}},
+            {nr::setrlimit, {1, bad}},
+            {nr::prlimit64, {0, 1, bad, 0}},
+            {nr::getrusage, {0, bad}},
+            {nr::getgroups, {0, bad}}, // no groups: nothing to write
+            {nr::getresuid, {bad, times, times}},
+            {nr::sched_getaffinity, {0, 8, bad}},
+            {nr::arch_prctl, {0x1003, bad}},
+            {nr::prctl, {15, bad}},
+            {nr::prctl, {16, bad}},
+            {nr::clone3, {bad, 88}},
+            {nr::futex, {bad, 0, 0, 0, 0, 0}},
+            {nr::getcpu, {bad, 0}},
+        };
+        for (const auto& t : trials) {
+            const auto& a = t.arguments;
+            const auto outcome = self.call(t.call, a[0], a[1], a[2], a[3], a[4], a[5]);
+            CAPTURE(linux_abi::name_of(static_cast<std::uint64_t>(t.call)));
+            CHECK(outcome == (t.call == nr::getgroups ? 0 : minus(posix::fault)));
+        }
+        CHECK(self.call(nr::arch_prctl, 0x1002, bad) == minus(posix::perm));
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
+TEST_CASE("every call with wild arguments returns, and the kernel goes on")
+{
+    simulated_kernel machine;
+    constexpr std::uint64_t wild[] = {0, 1, ~std::uint64_t{0}, kernel_address, 0x7fff'ffff'f000, 0x8000'0000, 4095};
+    std::uint64_t current = 0;
+    const auto tries = machine.add([&](view& self) {
+        const auto n = static_cast<nr>(current);
+        for (int descriptor = 0; descriptor < 3; ++descriptor) // the terminal would wait for somebody to type
+            self.call(nr::close, descriptor);
+        for (const auto a : wild)
+            for (const auto b : wild)
+                for (const auto c : {wild[0], wild[2], wild[3]})
+                    (void)self.call(n, a, b, c, c, a, b);
+        self.exit(0);
+    });
+    const auto status = machine.run([&](view& self) {
+        for (std::uint64_t n = 0; n < linux_abi::number_limit; ++n) {
+            switch (static_cast<nr>(n)) {
+            case nr::fork: // these make processes, end, or wait for what does not come
+            case nr::vfork:
+            case nr::clone:
+            case nr::exit:
+            case nr::exit_group:
+            case nr::pause:
+            case nr::rt_sigreturn:
+            case nr::kill: // these may hit the first process
+            case nr::tkill:
+            case nr::tgkill:
+            case nr::rt_sigqueueinfo:
+            case nr::poll:
+            case nr::select:
+            case nr::pselect6:
+            case nr::ppoll:
+            case nr::rt_sigsuspend:
+            case nr::restart_syscall:
+                continue;
+            default:
+                break;
+            }
+            current = n;
+            const auto child = self.fork(tries);
+            CHECK(child > 0);
+            CHECK(wait_for(self).id == child);
+        }
+        self.exit(3);
+    });
+    CAPTURE(linux_abi::name_of(current)); // the last one tried
+    CHECK(status == 3);
+    check_clean(machine);
+}
+
+TEST_CASE("a call that is not there is ENOSYS, and is logged once by its name")
+{
+    simulated_kernel machine;
+    machine.run([&](view& self) {
+        for (int i = 0; i < 3; ++i) {
+            CHECK(self.call(nr::io_uring_setup) == minus(posix::nosys));
+            CHECK(self.call(static_cast<nr>(400)) == minus(posix::nosys));
+            CHECK(self.call(static_cast<nr>(5000)) == minus(posix::nosys));
+        }
+        self.exit(0);
+    });
+    const auto& log = machine.platform().log().text();
+    const auto first = log.find("system call io_uring_setup is not there");
+    CHECK(first != log.npos);
+    CHECK(log.find("io_uring_setup", first + 20) == log.npos);
+    CHECK(log.find("system call 400 does not exist") != log.npos);
+    check_clean(machine);
+}
+
+TEST_CASE("mmap, mprotect, mremap, brk and munmap do what programs expect")
+{
+    simulated_kernel machine;
+    const auto faults_on = machine.add([&](view& self) {
+        self.store(self.load<std::uint64_t>(machine.data_begin()), 1);
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        const auto dies_writing = [&](std::uint64_t address) {
+            self.store(machine.data_begin(), address);
+            self.fork(faults_on);
+            return wait_for(self).word == wait_status::killed(signal::sigsegv).word();
+        };
+        const auto page = static_cast<std::uint64_t>(self.call(nr::mmap, 0, 8192, 3, 0x22, -1, 0));
+        self.store(page + 4096, 7);
+        CHECK_FALSE(dies_writing(page));
+        CHECK(self.call(nr::mprotect, page, 4096, 1) == 0);
+        CHECK(dies_writing(page));
+        CHECK_FALSE(dies_writing(page + 4096));
+        const auto moved = static_cast<std::uint64_t>(self.call(nr::mremap, page + 4096, 4096, 65536, 1));
+        CHECK(self.load<int>(moved) == 7);
+        self.store(moved + 65535, 'x');
+        CHECK(self.call(nr::mremap, moved, 65536, 4096, 0) == static_cast<std::int64_t>(moved));
+        CHECK(dies_writing(moved + 4096));
+        CHECK(self.call(nr::munmap, moved, 4096) == 0);
+        CHECK(dies_writing(moved));
+        CHECK(self.call(nr::munmap, moved + 1, 4096) == minus(posix::inval));
+        CHECK(self.call(nr::mmap, 0, 0, 3, 0x22, -1, 0) == minus(posix::inval));
+        CHECK(self.call(nr::mmap, 0, 4096, 3, 2, 77, 0) == minus(posix::badf));
+        CHECK(self.call(nr::mmap, page, 4096, 3, 0x100022, -1, 0) == minus(posix::exist));
+        CHECK(self.call(nr::mmap, 0, std::uint64_t{1} << 46, 3, 0x22, -1, 0) > 0);
+        CHECK(self.call(nr::mmap, 0, std::uint64_t{1} << 47, 3, 0x22, -1, 0) == minus(posix::nomem));
+        CHECK(self.call(nr::mprotect, page + (1 << 20), 4096, 1) == minus(posix::nomem));
+
+        const auto brk = static_cast<std::uint64_t>(self.call(nr::brk, 0));
+        CHECK(self.call(nr::brk, brk + 10000) == static_cast<std::int64_t>(brk + 10000));
+        self.store(brk + 9000, 1);
+        CHECK(self.call(nr::brk, brk) == static_cast<std::int64_t>(brk));
+        CHECK(self.call(nr::brk, 1) == static_cast<std::int64_t>(brk));
+
+        // Shared memory is one memory after a fork.
+        const auto shared = static_cast<std::uint64_t>(self.call(nr::mmap, 0, 4096, 3, 0x21, -1, 0));
+        CHECK_FALSE(dies_writing(shared));
+        CHECK(self.load<int>(shared) == 1);
+        // Dropped pages are zero again.
+        const auto dropped = static_cast<std::uint64_t>(self.call(nr::mmap, 0, 4096, 3, 0x22, -1, 0));
+        self.store(dropped, 9);
+        CHECK(self.call(nr::madvise, dropped, 4096, 4) == 0);
+        CHECK(self.load<int>(dropped) == 0);
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
+TEST_CASE("a futex wakes whoever sleeps on it, across processes when the memory is shared")
+{
+    simulated_kernel machine;
+    const auto waiter = machine.add([&](view& self) {
+        const auto word = self.load<std::uint64_t>(machine.data_begin());
+        CHECK(self.call(nr::futex, word, 0, 5, 0, 0, 0) == minus(posix::again));
+        CHECK(self.call(nr::futex, word, 0, 0, 0, 0, 0) == 0);
+        CHECK(self.load<int>(word) == 1);
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        const auto word = static_cast<std::uint64_t>(self.call(nr::mmap, 0, 4096, 3, 0x21, -1, 0));
+        self.store(machine.data_begin(), word);
+        self.store(word, 0);
+        self.fork(waiter);
+        sleep_for(self, 1'000'000);
+        self.store(word, 1);
+        CHECK(self.call(nr::futex, word, 1, 10, 0, 0, 0) == 1);
+        CHECK(self.call(nr::futex, word, 1, 10, 0, 0, 0) == 0);
+        CHECK(wait_for(self).word == 0);
+        const auto timeout = self.allocate(16);
+        self.store(timeout, linux_abi::time_record{0, 1000});
+        CHECK(self.call(nr::futex, word, 0, 1, timeout, 0, 0) == minus(posix::timedout));
+        CHECK(self.call(nr::futex, word + 1, 0, 1, 0, 0, 0) == minus(posix::inval));
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
+} // namespace
