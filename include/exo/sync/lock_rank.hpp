@@ -21,7 +21,6 @@ enum class lock_rank : std::uint8_t {
     inode_table,
     dentries,
     mount_table,
-    pipe,
     page_table,
     address_space_cpus,
     descriptors,
