@@ -145,21 +145,36 @@ private:
     std::uint64_t pass(std::uint64_t value) { return value; }
 };
 
-// Runs `body` as PID 1.
+// Runs `body` as PID 1. It returns before the program exits, which would unwind nothing.
 template <class Body>
-void on_a_kernel(Body body)
+void run_as_init(sim::simulated_kernel& k, Body body)
 {
-    sim::simulated_kernel k;
     bool done = false;
     const auto status = k.run([&](program& self) {
-        process p{self};
-        body(p, k);
+        body(process{self});
         done = true;
         self.exit(7);
     });
     CHECK(status.value_or(-1) == 7);
     CHECK(done);
     CHECK(k.platform().violations().empty());
+}
+
+template <class Body>
+void on_a_kernel(Body body)
+{
+    sim::simulated_kernel k;
+    run_as_init(k, [&](process p) { body(p, k); });
+}
+
+// Where a child that runs `body` starts.
+template <class Body>
+std::uint64_t add_child(sim::simulated_kernel& k, Body body)
+{
+    return k.add([body](program& self) {
+        body(process{self});
+        self.exit(0);
+    });
 }
 
 std::vector<std::string> words(const std::string& text)
@@ -605,35 +620,30 @@ TEST_CASE("bytes go through pipes, and poll and select see them")
 TEST_CASE("writing to a pipe without readers kills by SIGPIPE")
 {
     sim::simulated_kernel k;
-    const auto child = k.add([](program& self) {
-        process p{self};
-        const std::uint64_t ends = self.allocate(8);
+    const auto child = add_child(k, [](process p) {
+        const std::uint64_t ends = p.self.allocate(8);
         CHECK(p(number::pipe, ends) == 0);
-        CHECK(p(number::close, self.load<std::int32_t>(ends)) == 0);
-        (void)p.write(self.load<std::int32_t>(ends + 4), "x");
-        self.exit(0);
+        CHECK(p(number::close, p.self.load<std::int32_t>(ends)) == 0);
+        (void)p.write(p.self.load<std::int32_t>(ends + 4), "x");
     });
-    const auto status = k.run([&](program& self) {
+    run_as_init(k, [&](process p) {
+        program& self = p.self;
         CHECK(self.fork(child) > 0);
         const std::uint64_t word = self.allocate(8);
         CHECK(self.call(number::wait4, -1, word, 0, 0) > 0);
         CHECK((self.load<std::int32_t>(word) & 0x7f) == 13);
-        self.exit(0);
     });
-    CHECK(status == 0);
 }
 
 TEST_CASE("a reader of a pipe waits for the writer in another process")
 {
     sim::simulated_kernel k;
-    const auto child = k.add([](program& self) {
-        process p{self};
-        self.spend(milliseconds(20));
+    const auto child = add_child(k, [](process p) {
+        p.self.spend(milliseconds(20));
         CHECK(p.write(4, "late") == 4);
-        self.exit(0);
     });
-    const auto status = k.run([&](program& self) {
-        process p{self};
+    run_as_init(k, [&](process p) {
+        program& self = p.self;
         const std::uint64_t ends = self.allocate(8);
         CHECK(p(number::pipe, ends) == 0);
         CHECK(self.load<std::int32_t>(ends) == 3);
@@ -644,9 +654,7 @@ TEST_CASE("a reader of a pipe waits for the writer in another process")
         CHECK(p.read(3) == "late");
         CHECK(p(number::close, 4) == 0);
         CHECK(p.read(3).empty()); // the child has ended
-        self.exit(0);
     });
-    CHECK(status == 0);
 }
 
 TEST_CASE("sendfile moves a file's bytes to any descriptor")
@@ -754,14 +762,12 @@ TEST_CASE("/proc shows the machine")
 TEST_CASE("/proc shows processes, and forgets them when they are gone")
 {
     sim::simulated_kernel k;
-    const auto child = k.add([](program& self) {
-        process p{self};
+    const auto child = add_child(k, [](process p) {
         CHECK(p.link("/proc/self") == "2");
         CHECK(p.read(3, 1) == "x"); // waits for the parent
-        self.exit(0);
     });
-    const auto status = k.run([&](program& self) {
-        process p{self};
+    run_as_init(k, [&](process p) {
+        program& self = p.self;
         const std::uint64_t ends = self.allocate(8);
         CHECK(p(number::pipe, ends) == 0);
         CHECK(self.fork(child) == 2);
@@ -810,9 +816,7 @@ TEST_CASE("/proc shows processes, and forgets them when they are gone")
         CHECK(p.open("/proc/2/status") == e(posix::noent));
         CHECK(p.read(held).find("State:\tZ") != std::string::npos);
         CHECK(!p.entries("/proc").contains("2"));
-        self.exit(0);
     });
-    CHECK(status == 0);
 }
 
 TEST_CASE("calls with any arguments leave the kernel in order")
@@ -862,4 +866,90 @@ TEST_CASE("calls with any arguments leave the kernel in order")
             }
         });
     }
+}
+
+TEST_CASE("file calls that run out of memory fail with ENOMEM, and lose nothing")
+{
+    sim::simulated_kernel k;
+    run_as_init(k, [&](process p) {
+        program& self = p.self;
+        const std::uint64_t buffer = self.allocate(512);
+        const std::uint64_t vector = self.allocate(20 * sizeof(abi::io_vector));
+        for (std::uint64_t i = 0; i < 20; ++i)
+            self.store(vector + i * sizeof(abi::io_vector), abi::io_vector{buffer, 8});
+        const std::uint64_t records = self.allocate(20 * sizeof(abi::poll_record));
+        for (std::uint64_t i = 0; i < 20; ++i)
+            self.store(records + i * sizeof(abi::poll_record), abi::poll_record{0, 4, 0});
+
+        const auto everything = [&] {
+            std::vector<std::int64_t> outcomes;
+            const auto note = [&](std::int64_t outcome) { outcomes.push_back(outcome < 0 ? outcome : 0); };
+            note(p(number::mkdir, "/tmp/d", 0755));
+            note(p.create("/tmp/d/file with a name of some length", "contents"));
+            note(p(number::symlink, "file with a name of some length", "/tmp/d/l"));
+            note(p(number::link, "/tmp/d/file with a name of some length", "/tmp/d/m"));
+            note(p(number::readlink, "/tmp/d/l", buffer, 100));
+            note(p(number::getcwd, buffer, 100));
+            const auto f = p.open("/tmp/d/l", abi::open_flag::read_write);
+            note(f);
+            note(p(number::writev, f, vector, 20));
+            note(p(number::pipe2, buffer, 0));
+            if (outcomes.back() == 0) {
+                p(number::close, self.load<std::int32_t>(buffer));
+                p(number::close, self.load<std::int32_t>(buffer + 4));
+            }
+            note(p(number::poll, records, 20, 0));
+            note(p(number::mount, "none", "/tmp/d", "tmpfs", 0, 0));
+            if (outcomes.back() == 0)
+                note(p(number::umount2, "/tmp/d", 0));
+            const auto d = p.open("/proc/self/fd", abi::open_flag::directory);
+            note(d);
+            if (d >= 0) {
+                note(p(number::getdents64, d, buffer, 512));
+                p(number::close, d);
+            }
+            note(static_cast<std::int64_t>(p.link("/proc/self/exe") == std::to_string(e(posix::nomem)) ? e(posix::nomem) : 0));
+            for (const char* file : {"/proc/self/maps", "/proc/meminfo", "/proc/exo/metrics", "/proc/mounts"}) {
+                const auto opened = p.open(file);
+                note(opened);
+                if (opened >= 0) {
+                    note(p(number::read, opened, buffer, 512));
+                    p(number::close, opened);
+                }
+            }
+            if (f >= 0)
+                p(number::close, f);
+            for (const char* name : {"/tmp/d/file with a name of some length", "/tmp/d/l", "/tmp/d/m"})
+                p(number::unlink, name);
+            p(number::rmdir, "/tmp/d");
+            return outcomes;
+        };
+
+        auto& faults = k.platform().faults;
+        const auto whole = everything();
+        for (const auto outcome : whole)
+            CHECK(outcome == 0);
+        std::uint64_t failures = 0;
+        for (std::uint64_t n = 1;; ++n) {
+            faults.fail_nth(n);
+            const auto outcomes = everything();
+            const bool failed = faults.failed();
+            faults.fail_nth(0);
+            // What could not clean up after itself.
+            for (const char* name : {"/tmp/d/file with a name of some length", "/tmp/d/l", "/tmp/d/m"})
+                p(number::unlink, name);
+            p(number::umount2, "/tmp/d", 0);
+            p(number::rmdir, "/tmp/d");
+            for (const auto outcome : outcomes)
+                failures += outcome == e(posix::nomem);
+            if (!failed)
+                break;
+            CHECK(n < 1000);
+        }
+        CHECK(failures > 20);
+        CHECK(everything() == whole);
+        CHECK(p.entries("/tmp").size() == 2);
+        // The descriptors are back too.
+        CHECK(p(number::dup, 0) == 3);
+    });
 }
