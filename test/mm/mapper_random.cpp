@@ -107,7 +107,7 @@ public:
     {
         w_.m.entries.mark_at_awkward_moments(seed);
         const auto half = std::uint64_t{1} << (page_shift + Format::levels * Format::index_bits - 1);
-        for (const std::uint64_t begin : {std::uint64_t{0x3e'0000}, half - window, 0 - half, 0 - window})
+        for (const std::uint64_t begin : {std::uint64_t{0x3e'0000}, half - window, 0 - half, 0 - 2 * window})
             windows_.push_back(virt_range::of_size(virt_addr{begin}, window));
     }
 
