@@ -363,6 +363,28 @@ TEST_CASE("threads go to the CPU they were started on, through its inbox, and st
     CHECK(metrics.value("exo_sched_wake_ups_total") == 30);
 }
 
+TEST_CASE("a better thread that is woken from another CPU interrupts what runs on its own")
+{
+    world w{2};
+    std::vector<std::uint64_t> woke;
+    auto& high = w.make("high", [&] {
+        w.sched.park(instant::never());
+        woke.push_back(w.machine.now().nanoseconds());
+    });
+    make_fifo(high, 7);
+    w.sched.start(high.task_, 1);
+    w.spawn("busy", [&] {
+        w.machine.spend(milliseconds(10));
+        woke.push_back(w.machine.now().nanoseconds());
+    }, 1);
+    w.spawn("waker", [&] {
+        w.machine.spend(milliseconds(2));
+        w.sched.unpark(&high.task_);
+    });
+    w.run();
+    CHECK(woke == std::vector<std::uint64_t>{2'000'000, 10'000'000});
+}
+
 TEST_CASE("what a workload does shows in the metrics, each by its name")
 {
     world w;
