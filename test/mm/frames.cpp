@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <exo/mm/memory_map.hpp>
+#include <laws/frame_source_laws.hpp>
 #include <mm/plain.hpp>
 
 using namespace exo;
@@ -49,6 +50,16 @@ TEST_CASE("Only frames that lie wholly in memory given are handed out, each once
         for (const auto frame : taken)
             f.allocator.free(frame, 0);
         CHECK(f.allocator.free_frames() == f.allocator.total_frames());
+    }
+}
+
+TEST_CASE("The frame allocator keeps the laws of a FrameSource")
+{
+    for (const bool caches : {false, true}) {
+        plain::frames f{9000, 1, caches};
+        f.add_all();
+        laws::check_frame_source(f.allocator, 10);
+        CHECK(f.allocator.free_frames() == 9000);
     }
 }
 

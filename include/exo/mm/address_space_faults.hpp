@@ -87,10 +87,8 @@ auto address_space<Memory>::resolve(virt_addr a, access tried, paged& have, chan
     const auto page = a.align_down(page_size);
     auto here = page_tables_here();
     const auto found = here.find(page);
-    if (allows(found.value, found.may_write, tried)) {
-        to.widened(page);
+    if (allows(found.value, found.may_write, tried))
         return fault_kind::spurious;
-    }
     if (found.value == 0 && !r.backing)
         return fill_zero(r, page, to);
     if (found.value != 0 && r.kind == sharing::private_copy)
