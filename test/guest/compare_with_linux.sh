@@ -2,7 +2,7 @@
 # compare_with_linux.sh EXO TREE CASE [OPTION...]: runs the shell script CASE under the booted exo kernel and under this
 # machine's Linux (in TREE, the files of the same root image), and compares output and exit status.
 set -u
-exo=$1 tree=$2 case=$3
+exo=$1 tree=$(cd "$2" && pwd) case=$3
 shift 3
 command -v unshare >/dev/null || { echo "unshare (util-linux) is missing"; exit 1; }
 work=$(mktemp -d)

@@ -1,6 +1,6 @@
 # /proc as busybox and scripts read it.
 cat /proc/self/comm
-tr '\0' ' ' </proc/self/cmdline | cut -c1-10
+cat /proc/self/cmdline | tr '\0' ' '; echo
 grep -cE '^(MemTotal|MemFree|MemAvailable|Cached): +[0-9]+ kB$' /proc/meminfo
 cut -d' ' -f2- /proc/self/stat | awk '{ print $1, NF }'
 grep -E '^(Name|State|Uid):' /proc/self/status
