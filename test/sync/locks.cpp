@@ -175,6 +175,31 @@ TEST_CASE("wake_one wakes the longest waiting that no wake-up is on its way to")
     CHECK(parker.unparked.size() == 3);
 }
 
+TEST_CASE("a waiter that was woken for nothing sleeps again, and can be woken again")
+{
+    told parker;
+    sync::wait_queue queue;
+    int looks = 0;
+    parker.on_park = [&] { queue.wake_one(parker); };
+    queue.wait(parker, [&] { return ++looks == 6; });
+    CHECK(parker.parks == 4);
+    CHECK(parker.unparked.size() == 4);
+}
+
+TEST_CASE("letting go of a mutex wakes who waits for it")
+{
+    told parker;
+    sync::mutex<lock_rank::inode> mutex;
+    auto first = mutex.lock(parker);
+    parker.on_park = [&] {
+        CHECK(parker.unparked.empty());
+        first.unlock();
+        CHECK(parker.unparked.size() == 1);
+    };
+    auto second = mutex.lock(parker);
+    CHECK(parker.parks == 1);
+}
+
 TEST_CASE("a wait ends by its condition, its deadline or an interruption, and says which")
 {
     told parker;
