@@ -54,8 +54,8 @@ public:
     // With the terminating newline.
     [[nodiscard]] std::string_view finish()
     {
-        text_[length_++] = '\n';
-        return {text_, length_};
+        text_[length_] = '\n';
+        return {text_, length_ + 1};
     }
 
 private:

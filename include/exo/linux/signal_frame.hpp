@@ -46,19 +46,21 @@ struct user_context {
 };
 static_assert(sizeof(user_context) == 304);
 
+struct signal_sender {
+    std::int32_t process;
+    std::uint32_t user;
+    std::int32_t status; // SIGCHLD; for a queued signal the low half of the value
+    std::int32_t value_high;
+    std::int64_t user_time, system_time;
+};
+
 struct signal_info_record {
     std::int32_t number;
     std::int32_t error;
     std::int32_t code;
     std::int32_t padding;
     union {
-        struct {
-            std::int32_t process;
-            std::uint32_t user;
-            std::int32_t status; // SIGCHLD; for a queued signal the low half of the value
-            std::int32_t value_high;
-            std::int64_t user_time, system_time;
-        } sender;
+        signal_sender sender;
         std::uint64_t address;
         std::byte bytes[112];
     };
