@@ -130,8 +130,10 @@ TEST_CASE("a tree stays shallow however its elements arrive")
     tree<counted, &counted::hook, &counted::key> t;
     for (int i = 0; i < 1 << 16; ++i)
         items[i].number = i;
-    for (counted& c : items)
-        t.insert(c);
+    for (int i = 0; i < 1 << 15; ++i) { // from both ends inward: every kind of rotation
+        t.insert(items[i]);
+        t.insert(items[(1 << 16) - 1 - i]);
+    }
     int worst = 0;
     for (int probe = 0; probe < 1 << 16; probe += 7) {
         reads = 0;
