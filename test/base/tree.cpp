@@ -140,7 +140,7 @@ TEST_CASE("a tree stays shallow however its elements arrive")
         (void)t.lower_bound(probe);
         worst = std::max(worst, reads);
     }
-    CHECK(worst <= 24);
+    CHECK(worst <= 20); // what this order comes to; one kind of rotation less makes it deeper
     for (int i = 0; i < 1 << 16; i += 2) // the lower half goes, alternately: the rest must still balance
         t.erase(items[i]);
     while (t.first() && t.first()->number < 60'000)
