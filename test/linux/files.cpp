@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <random>
@@ -37,9 +38,8 @@ struct process {
     std::int64_t operator()(number n, Args... arguments)
     {
         const std::uint64_t stack = self.frame.rsp;
-        const auto outcome = self.call(n, pass(arguments)...);
-        self.frame.rsp = stack;
-        return outcome;
+        const std::array<std::uint64_t, 6> registers{pass(arguments)...};
+        return invoke(n, registers, stack);
     }
     std::int64_t open(std::string_view path, std::uint32_t flags = 0, std::uint32_t mode = 0644)
     {
@@ -80,7 +80,8 @@ struct process {
     }
     std::int64_t create(std::string_view path, std::string_view text)
     {
-        const auto descriptor = open(path, abi::open_flag::create | abi::open_flag::write_only | abi::open_flag::truncate);
+        using namespace abi::open_flag;
+        const auto descriptor = open(path, abi::open_flag::create | write_only | truncate);
         if (descriptor < 0)
             return descriptor;
         const auto written = write(descriptor, text);
@@ -134,6 +135,13 @@ struct process {
     }
 
 private:
+    // Out of line, as it is used a few hundred times.
+    [[gnu::noinline]] std::int64_t invoke(number n, const std::array<std::uint64_t, 6>& r, std::uint64_t stack)
+    {
+        const auto outcome = self.call(n, r[0], r[1], r[2], r[3], r[4], r[5]);
+        self.frame.rsp = stack;
+        return outcome;
+    }
     std::uint64_t pass(std::string_view text) { return self.put(text); }
     std::uint64_t pass(const char* text) { return self.put(text); }
     template <class T>
@@ -908,7 +916,7 @@ TEST_CASE("file calls that run out of memory fail with ENOMEM, and lose nothing"
                 note(p(number::getdents64, d, buffer, 512));
                 p(number::close, d);
             }
-            note(static_cast<std::int64_t>(p.link("/proc/self/exe") == std::to_string(e(posix::nomem)) ? e(posix::nomem) : 0));
+            note(p.link("/proc/self/exe") == std::to_string(e(posix::nomem)) ? e(posix::nomem) : 0);
             for (const char* file : {"/proc/self/maps", "/proc/meminfo", "/proc/exo/metrics", "/proc/mounts"}) {
                 const auto opened = p.open(file);
                 note(opened);

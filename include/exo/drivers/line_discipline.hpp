@@ -1,8 +1,8 @@
 // What stands between the keys that a person types and the bytes that a program reads, and back: POSIX General Terminal
 // Interface (XBD 11) with the editing of Linux's n_tty.
 //
-// Pure logic: no lock, no waiting. Input bytes go in one at a time and are edited, echoed and turned into signals; read()
-// hands out what the mode makes available. What is to be shown goes to an echo sink.
+// Pure logic: no lock, no waiting. Input bytes go in one at a time and are edited, echoed and turned into signals;
+// read() hands out what the mode makes available. What is to be shown goes to an echo sink.
 
 #pragma once
 

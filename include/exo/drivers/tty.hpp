@@ -2,7 +2,8 @@
 // transmit bytes.
 //
 // What the other side types comes in through receive(), also from an interrupt handler. Output leaves at once, in the
-// context of the writer or, for echo, of receive(). Reads wait interruptibly; a wait that ends by a signal took nothing.
+// context of the writer or, for echo, of receive(). Reads wait interruptibly; a wait that ends by a signal took
+// nothing.
 
 #pragma once
 

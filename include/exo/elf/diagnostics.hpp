@@ -1,7 +1,8 @@
 // Who decides what becomes of each thing found wrong in an ELF file.
 //
 // Laws of Diagnostics: report() is called once for each finding, in order of discovery, and returns whether the parser
-// shall go on. A loader stops at the first (stop_at_first), a tool collects (collect_findings) or prints (print_findings).
+// shall go on. A loader stops at the first (stop_at_first), a tool collects (collect_findings) or prints
+// (print_findings).
 
 #pragma once
 

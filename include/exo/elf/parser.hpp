@@ -1,8 +1,8 @@
 // Reading the headers of an ELF file that nobody vouches for.
 //
-// parse() checks what a loader relies on before anything is mapped: the identification, the header table's place, and of
-// each loadable segment size, alignment, order and place. Each finding goes to the diagnostics, which decide whether to
-// go on; an image that had any is not sound, and is not loaded. With a source in memory nothing is copied.
+// parse() checks what a loader relies on before anything is mapped: the identification, the header table's place, and
+// of each loadable segment size, alignment, order and place. Each finding goes to the diagnostics, which decide whether
+// to go on; an image that had any is not sound, and is not loaded. With a source in memory nothing is copied.
 
 #pragma once
 

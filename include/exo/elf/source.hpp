@@ -1,7 +1,7 @@
 // Where the bytes of a program file come from.
 //
-// Laws of a ByteSource: read_at copies bytes from `offset` on and returns how many there were: fewer than asked for only
-// at the end of the file. size() is the length of the file. A source whose file lies in memory anyway also offers
+// Laws of a ByteSource: read_at copies bytes from `offset` on and returns how many there were: fewer than asked for
+// only at the end of the file. size() is the length of the file. A source whose file lies in memory anyway also offers
 // view(), all of its bytes, and then the parser copies nothing.
 
 #pragma once

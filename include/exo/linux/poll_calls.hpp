@@ -134,7 +134,8 @@ result<std::size_t> sys_poll(call<System>& c, user_addr records, std::uint32_t c
     return poll_until(c, records, count, timeout < 0 ? instant::never() : c.system.now() + milliseconds(timeout));
 }
 
-// Waits by `wait(deadline)`, and stores what is left of the time where it came from. Structure is time_record or microsecond_record.
+// Waits by `wait(deadline)`, and stores what is left of the time where it came from. Structure is time_record or
+// microsecond_record.
 template <class Structure, class System, class Wait>
 result<std::size_t> wait_with_rest(call<System>& c, user_addr timeout, Wait wait)
 {

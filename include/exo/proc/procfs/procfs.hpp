@@ -275,7 +275,8 @@ public:
     }
     [[nodiscard]] result<> read_directory(std::uint64_t position, fs::directory_sink& sink) override
     {
-        const auto offer = [&sink](std::string_view name, std::uint64_t number, fs::file_type type, std::uint64_t next) {
+        const auto offer = [&sink](std::string_view name, std::uint64_t number, fs::file_type type,
+                                   std::uint64_t next) {
             return sink.add({.name = name, .inode = number, .type = type, .next = next});
         };
         if (position == 0 && !offer(".", this->number(), fs::file_type::directory, ++position))
