@@ -95,7 +95,6 @@ auto address_space<Memory>::resolve(virt_addr a, access tried, paged& have, chan
         return write_private(r, page, to);
     if (found.value != 0 && format::writable(found.value)) { // only a table above it is shared
         EXO_TRY(here.own(page, to));
-        to.widened(page);
         return fault_kind::made_writable;
     }
     if (!have.is(r, page, tried)) {

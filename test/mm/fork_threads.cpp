@@ -1,0 +1,133 @@
+// Address spaces of one family, each used by a host thread on a CPU of its own, all at once: they un-share, copy and
+// drop the same tables and pages. Run under ThreadSanitizer too.
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/paging_entries.hpp>
+#include <exo/mm/address_space.hpp>
+#include <exo/mm/heap.hpp>
+#include <exo/mm/memory_system.hpp>
+#include <exo/sim/host_threads.hpp>
+#include <mm/plain.hpp>
+
+using namespace exo;
+
+namespace {
+
+constexpr unsigned thread_count = 4;
+constexpr std::size_t frame_count = 16 * 1024;
+constexpr virt_addr base{0x4000'0000};
+constexpr std::uint64_t pages = 1030; // in four last-level tables
+constexpr virt_addr begin = base - 5 * page_size;
+
+// No translations are remembered here; what the simulated machine tests needs no repetition.
+struct no_tlb {
+    void invalidate_page(virt_addr) noexcept {}
+    void invalidate_range(const virt_range&, std::uint64_t) noexcept {}
+    void invalidate_space(hal::address_space_id) noexcept {}
+    void invalidate_all() noexcept {}
+    void call(const cpu_set&, void (*)(void*) noexcept, void*) noexcept {}
+    void load(const hal::translation_root&, hal::remembered) noexcept {}
+    [[nodiscard]] hal::translation_root current() const noexcept { return {}; }
+    [[nodiscard]] unsigned id_limit() const noexcept { return 1; }
+};
+
+using heap = mm::heap<plain::memory, plain::frame_allocator, plain::interrupts, plain::cpus>;
+using shootdown = mm::shootdown<no_tlb, no_tlb, plain::cpus, plain::interrupts>;
+using memory_system = mm::memory_system<x86_64::paging_4_level, plain::memory, x86_64::paging_entries,
+                                        plain::frame_allocator, shootdown, no_tlb, plain::cpus, plain::interrupts>;
+using space = mm::address_space<memory_system>;
+
+std::uint64_t value_at(space& s, std::uint64_t page)
+{
+    std::uint64_t value = 0;
+    if (!s.read(begin + page * page_size, std::as_writable_bytes(std::span{&value, 1})))
+        return ~std::uint64_t{0};
+    return value;
+}
+bool set(space& s, std::uint64_t page, std::uint64_t value)
+{
+    return s.write(begin + page * page_size, std::as_bytes(std::span{&value, 1})).has_value();
+}
+
+} // namespace
+
+TEST_CASE("Spaces that un-share the same tables at once keep their contents apart, and nothing is lost or leaked")
+{
+    plain::frames f{frame_count, thread_count};
+    f.add_all();
+    plain::memory phys{f.first, frame_count};
+    std::vector<mm::heap_cache> caches(thread_count);
+    no_tlb none;
+    x86_64::paging_entries entries;
+    sim::host_threads threads;
+    {
+        heap objects{phys, f.allocator, f.interrupt_control, f.cpu, caches};
+        shootdown tell{none, none, f.cpu, f.interrupt_control};
+        const auto kernel_root = *f.allocator.allocate(0);
+        std::memset(phys.to_pointer(kernel_root.address()), 0, page_size);
+        {
+            memory_system memory{{.phys = phys,
+                                  .entries = entries,
+                                  .frames = f.allocator,
+                                  .shootdown = tell,
+                                  .root = none,
+                                  .cpu = f.cpu,
+                                  .interrupts = f.interrupt_control,
+                                  .heap = objects,
+                                  .parker = threads,
+                                  .kernel_root = kernel_root.address()}};
+            auto parent = *space::create(memory, {virt_addr{0x10000}, base, base + (std::uint64_t{1} << 32)});
+            REQUIRE(parent->map({.address = begin, .length = pages * page_size, .where = mm::placement::fixed}));
+            for (std::uint64_t i = 0; i < pages; ++i)
+                REQUIRE(set(*parent, i, i));
+
+            std::atomic<unsigned> wrong{};
+            for (int round = 0; round < 8; ++round) {
+                std::vector<ref<space>> children;
+                for (unsigned t = 0; t < thread_count; ++t)
+                    children.push_back(*parent->fork());
+                std::vector<std::thread> running;
+                for (unsigned t = 0; t < thread_count; ++t)
+                    running.emplace_back([&, t, mine = std::move(children[t])]() mutable {
+                        plain::cpu_of_thread = t;
+                        std::mt19937 random{t + static_cast<unsigned>(round) * 16};
+                        std::vector<std::uint64_t> expected(pages);
+                        for (std::uint64_t i = 0; i < pages; ++i)
+                            expected[i] = i;
+                        for (int step = 0; step < 300; ++step) {
+                            const auto page = random() % pages;
+                            if (random() % 3 != 0) {
+                                expected[page] = random();
+                                wrong += !set(*mine, page, expected[page]);
+                            } else {
+                                wrong += value_at(*mine, page) != expected[page];
+                            }
+                            if (step % 60 == 59) { // the child goes on, its parent ends
+                                auto child = mine->fork();
+                                wrong += !child;
+                                mine = std::move(*child);
+                            }
+                        }
+                        for (std::uint64_t i = 0; i < pages; ++i)
+                            wrong += value_at(*mine, i) != expected[i];
+                        mine.reset();
+                    });
+                for (auto& thread : running)
+                    thread.join();
+                REQUIRE(wrong == 0);
+            }
+            for (std::uint64_t i = 0; i < pages; ++i)
+                REQUIRE(value_at(*parent, i) == i);
+        }
+        f.allocator.free(kernel_root, 0);
+    }
+    CHECK(f.allocator.free_frames() == frame_count);
+}
