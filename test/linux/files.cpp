@@ -80,8 +80,8 @@ struct process {
     }
     std::int64_t create(std::string_view path, std::string_view text)
     {
-        using namespace abi::open_flag;
-        const auto descriptor = open(path, abi::open_flag::create | write_only | truncate);
+        namespace flag = abi::open_flag;
+        const auto descriptor = open(path, flag::create | flag::write_only | flag::truncate);
         if (descriptor < 0)
             return descriptor;
         const auto written = write(descriptor, text);
