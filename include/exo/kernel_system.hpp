@@ -1,5 +1,5 @@
-// The components of a kernel and their composition over one Platform: what proc and linux call a System. kernel.hpp adds
-// what stands on top of it: processes, system calls, and the way up.
+// The components of a kernel and their composition over one Platform: what proc and linux call a System. kernel.hpp
+// adds what stands on top of it: processes, system calls, and the way up.
 
 #pragma once
 

@@ -1,8 +1,8 @@
 // Platform: what exo::kernel asks of the machine that it is to run on. boot/ models it with x86-64, sim/ with the
 // simulated machine; a third party's kernel that takes everything models it once more.
 //
-// A platform is an object that outlives its kernel. Its accessors return the models of the traits (laws: hal/), the same
-// objects each time. What happens when:
+// A platform is an object that outlives its kernel. Its accessors return the models of the traits (laws: hal/), the
+// same objects each time. What happens when:
 //  1. The platform finds its memory and builds kernel<Platform>{platform}: frames, heap and scheduler stand afterwards.
 //     Interrupts are off; only traits, usable_memory, kernel_root and image_bytes have been used.
 //  2. kernel.run(), with interrupts on, calls attach(kernel) first: now stacks can be allocated, and the interrupt
@@ -21,7 +21,8 @@
 //    instructions of UserMode's copies; interrupts on. False: the copy ends there.
 //  - on_exception(frame&, proc::fault): any other exception in user mode; interrupts on.
 //  - on_return_to_user(frame&): interrupts on, the last thing before every return to user mode but one: with interrupts
-//    off, return_work_pending() tells whether more came up meanwhile; then the platform turns interrupts on and repeats.
+//    off, return_work_pending() tells whether more came up meanwhile; then the platform turns interrupts on and
+//    repeats.
 //  - on_timer(): the deadline timer fired; on_kick(): another CPU called; interrupts off. Then, as after every
 //    interrupt, preempt_if_needed() on the way out to what was interrupted, user or kernel, if that had interrupts on.
 //  - on_console_input(bytes): what the console's user typed; from an interrupt handler, interrupts off.

@@ -1,4 +1,5 @@
-// Signals on a whole kernel: default actions, handlers and their frames, masks, restarts, job control, timers, terminals.
+// Signals on a whole kernel: default actions, handlers and their frames, masks, restarts, job control, timers,
+// terminals.
 
 #include "world.hpp"
 

@@ -1,5 +1,5 @@
-// Unpredictable bytes from a seed: ChaCha20 (RFC 8439) with the key replaced after every use, so that what was handed out
-// cannot be told from a later state. The caller mixes in what entropy there is, and locks.
+// Unpredictable bytes from a seed: ChaCha20 (RFC 8439) with the key replaced after every use, so that what was handed
+// out cannot be told from a later state. The caller mixes in what entropy there is, and locks.
 
 #pragma once
 

@@ -1,7 +1,8 @@
 // UserMode: where programs run. Enter it, reach its memory safely, and keep what a thread owns of the processor beyond
 // the registers of its frame.
 //
-// Laws (test/laws/user_mode_laws.hpp checks every model):
+// Laws (checked by what runs in user mode: test/proc and test/linux on the simulated machine, test/guest on a booted
+// one):
 //  - A `frame` holds the registers of a thread as they were when it left user mode; it is trivially copyable, and lives
 //    on the kernel stack of its thread. start_frame(entry, stack) is that of a program that has not run yet: everything
 //    zero but what it names, interrupts enabled.
@@ -10,15 +11,17 @@
 //  - enter(f) goes to user mode by f and never returns: the thread comes back by a trap, at the start of its kernel
 //    stack. It runs the composition's work before return (kernel::on_return_to_user) as every way out does.
 //  - copy_from_user and copy_to_user move `size` bytes between kernel memory and the user memory of the space that is
-//    loaded, and return how many, from the first on: fewer means that the next byte is not accessible to user mode. They
-//    never touch an address outside the user half, for no size. A page that can be brought in is brought in (they may
-//    sleep, so no spin lock is held). A copy of 1, 2, 4 or 8 bytes that is aligned at the user's side is a single access.
+//    loaded, and return how many, from the first on: fewer means that the next byte is not accessible to user mode.
+//    They never touch an address outside the user half, for no size. A page that can be brought in is brought in (they
+//    may sleep, so no spin lock is held). A copy of 1, 2, 4 or 8 bytes that is aligned at the user's side is a single
+//    access.
 //  - compare_exchange_user does that on an aligned 32-bit word; the value found, or bad_address.
 //  - `state` is the floating-point and vector registers and the TLS base of one thread. save(s) stores what the CPU
-//    holds now, load(s) the reverse; reset(s) is what a new program starts with. States can be copied. The context switch
-//    saves the previous thread's and loads the next one's; in between, the CPU holds the current thread's.
-//  - fpu_image(s) is the registers as they are laid out in a signal frame (x86-64: XSAVE, the legacy FXSAVE area first),
-//    of a saved state; set_fpu_image(s, image) takes one back, refusing what would fault when loaded (invalid_argument).
+//    holds now, load(s) the reverse; reset(s) is what a new program starts with. States can be copied. The context
+//    switch saves the previous thread's and loads the next one's; in between, the CPU holds the current thread's.
+//  - fpu_image(s) is the registers as they are laid out in a signal frame (x86-64: XSAVE, the legacy FXSAVE area
+//    first), of a saved state; set_fpu_image(s, image) takes one back, refusing what would fault when loaded
+//    (invalid_argument).
 //  - set_kernel_stack(top): the next trap from user mode on this CPU starts there.
 //  - Nothing but the copies and enter sleeps, and nothing allocates.
 

@@ -38,8 +38,8 @@ class dispatcher {
 public:
     explicit dispatcher(System& system) : system_{system} {}
 
-    // Does what the frame of `thread` asks for. The result is in the frame; a call that a signal interrupted is noted in
-    // the thread, for the delivery of signals on the way out to start again or not.
+    // Does what the frame of `thread` asks for. The result is in the frame; a call that a signal interrupted is noted
+    // in the thread, for the delivery of signals on the way out to start again or not.
     void on_system_call(proc::thread<System>& thread, typename System::frame& frame)
     {
         const std::uint64_t n = frame.rax;

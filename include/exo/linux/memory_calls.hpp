@@ -125,8 +125,8 @@ result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t 
     return {};
 }
 
-// What is mapped in `old`, a part of `region`, mapped once more with `length` bytes wherever there is room: with the same
-// contents. Errors: out_of_memory, bad_address; nothing is left then.
+// What is mapped in `old`, a part of `region`, mapped once more with `length` bytes wherever there is room: with the
+// same contents. Errors: out_of_memory, bad_address; nothing is left then.
 template <class System>
 [[nodiscard]] result<virt_addr> map_moved(call<System>& c, const mm::region_info& region, virt_range old,
                                           std::uint64_t length)

@@ -139,8 +139,8 @@ template <class System>
             complete = end != nullptr;
             if (!complete && copied < wanted)
                 return fail(errors::bad_address, string + length + copied);
-            const std::size_t taken = complete ? static_cast<std::size_t>(static_cast<const char*>(end) - room.data()) + 1
-                                               : copied;
+            const std::size_t taken =
+                complete ? static_cast<std::size_t>(static_cast<const char*>(end) - room.data()) + 1 : copied;
             into.commit(taken, complete);
             length += taken;
             if (length > elf::longest_argument || into.bytes().size() > most_bytes)

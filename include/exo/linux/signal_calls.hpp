@@ -141,7 +141,8 @@ result<std::uint64_t> sys_rt_sigtimedwait(call<System>& c, user_addr set, user_a
                                           std::uint64_t set_size)
 {
     EXO_TRY(check_set_size(set_size));
-    const auto wanted = proc::signal_set{EXO_TRY(c.template read_object<std::uint64_t>(set))} - proc::unblockable_signals;
+    const proc::signal_set named{EXO_TRY(c.template read_object<std::uint64_t>(set))};
+    const auto wanted = named - proc::unblockable_signals;
     auto deadline = instant::never();
     if (timeout.value() != 0) {
         const auto record = EXO_TRY(c.template read_object<time_record>(timeout));

@@ -82,7 +82,8 @@ result<std::int64_t> sys_time(call<System>& c, user_addr to)
     return now;
 }
 
-// Until `deadline`. Interrupted, it tells what is left, and can go on by restart_syscall. Errors: interrupted_with_rest.
+// Until `deadline`. Interrupted, it tells what is left, and can go on by restart_syscall. Errors:
+// interrupted_with_rest.
 template <class System>
 [[nodiscard]] result<void> sleep_until(call<System>& c, instant deadline, user_addr remainder)
 {

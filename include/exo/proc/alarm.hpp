@@ -1,5 +1,5 @@
-// The real-time interval timer of a process (alarm, setitimer): it marks SIGALRM as due and wakes the thread, which posts
-// the signal to itself on its way to user mode.
+// The real-time interval timer of a process (alarm, setitimer): it marks SIGALRM as due and wakes the thread, which
+// posts the signal to itself on its way to user mode.
 
 #pragma once
 

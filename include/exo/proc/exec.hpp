@@ -144,14 +144,18 @@ template <class System>
 {
     std::uint64_t random[4];
     system.random(std::as_writable_bytes(std::span{random}));
-    const auto pages = [](std::uint64_t r, unsigned bits) { return (r & ((std::uint64_t{1} << bits) - 1)) << page_shift; };
+    const auto pages = [](std::uint64_t r, unsigned bits) {
+        return (r & ((std::uint64_t{1} << bits) - 1)) << page_shift;
+    };
 
     const std::uint64_t end = system.user_mode().user_limit().value();
     const std::uint64_t highest = (end & ~(page_size - 1)) - page_size;
     constexpr std::uint64_t smallest_gap = 128 << 20;
     const std::uint64_t wanted = limits[resource::stack].soft;
     const std::uint64_t largest = highest / 6;
-    const std::uint64_t stack_limit = wanted < page_size ? page_size : wanted < largest ? wanted & ~(page_size - 1) : largest;
+    const std::uint64_t stack_limit = wanted < page_size ? page_size
+                                      : wanted < largest ? wanted & ~(page_size - 1)
+                                                         : largest;
 
     placement_plan plan{};
     plan.stack_top = highest - pages(random[0], 12);

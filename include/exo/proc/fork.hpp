@@ -1,5 +1,5 @@
-// Making a process out of another: fork, vfork, and clone as posix_spawn uses it. All or nothing: after an error, nothing
-// of the child is left.
+// Making a process out of another: fork, vfork, and clone as posix_spawn uses it. All or nothing: after an error,
+// nothing of the child is left.
 
 #pragma once
 
@@ -35,7 +35,8 @@ template <class System>
 }
 
 // A process like `parent`, with `child_frame` as the first thing its thread does in user mode. It runs from here on.
-// `announce(child)` is called before that, with its number known. Errors: out_of_memory, too_many_processes; announce's.
+// `announce(child)` is called before that, with its number known. Errors: out_of_memory, too_many_processes;
+// announce's.
 template <class System, class Announce>
 [[nodiscard]] result<process_id> fork_process(thread<System>& parent_thread, const typename System::frame& child_frame,
                                               const fork_request& request, Announce announce)

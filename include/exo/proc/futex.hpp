@@ -43,9 +43,9 @@ template <class Space>
 
 class futex_table {
 public:
-    // Sleeps until woken, unless `unchanged()` (result<bool>: does the word still hold what the caller expects) says no:
-    // then would_block. It is asked after the caller can be woken. Errors: would_block, interrupted, timed_out; those of
-    // unchanged.
+    // Sleeps until woken, unless `unchanged()` (result<bool>: does the word still hold what the caller expects) says
+    // no: then would_block. It is asked after the caller can be woken. Errors: would_block, interrupted, timed_out;
+    // those of unchanged.
     template <class Unchanged>
     [[nodiscard]] result<> wait(sync::any_parker& parker, futex_key key, std::uint32_t bits, instant deadline,
                                 Unchanged unchanged)

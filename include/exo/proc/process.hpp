@@ -1,7 +1,7 @@
 // A process: what its threads have in common, and its place among other processes.
 //
-// Who may touch what: members of the group "tree" belong to the process table's lock; those of "signals" and "image" are
-// changed under the process's own lock (and image only by the process itself, which may read it without); the rest
+// Who may touch what: members of the group "tree" belong to the process table's lock; those of "signals" and "image"
+// are changed under the process's own lock (and image only by the process itself, which may read it without); the rest
 // belongs to the process's own threads, of which there is one. A process is one object while anybody refers to it: the
 // table does until it is reaped.
 

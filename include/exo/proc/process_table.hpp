@@ -1,8 +1,8 @@
 // Every process of a kernel, by number, and the lock under which their tree, groups and sessions change.
 //
-// The table holds a reference to each process in it. Numbers are handed out in turn, and none that still names a process,
-// a group or a session. Functions that take a guard are called with the table locked, and their pointers are good until
-// it is unlocked.
+// The table holds a reference to each process in it. Numbers are handed out in turn, and none that still names a
+// process, a group or a session. Functions that take a guard are called with the table locked, and their pointers are
+// good until it is unlocked.
 
 #pragma once
 

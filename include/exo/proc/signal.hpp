@@ -1,5 +1,5 @@
-// Signals as POSIX defines them, with Linux's numbers: sets, what a signal carries, what a process wants done about one,
-// and the queue of those that wait for delivery. Plain data; signals.hpp sends and delivers.
+// Signals as POSIX defines them, with Linux's numbers: sets, what a signal carries, what a process wants done about
+// one, and the queue of those that wait for delivery. Plain data; signals.hpp sends and delivers.
 
 #pragma once
 
@@ -162,7 +162,8 @@ private:
 };
 
 // Signals that wait for delivery. A standard signal is pending once or not; a real-time signal queues, in order.
-// Information is kept for a bounded number: a standard signal beyond it stays pending without, a real-time one is refused.
+// Information is kept for a bounded number: a standard signal beyond it stays pending without, a real-time one is
+// refused.
 class pending_signals {
 public:
     static constexpr std::size_t information_limit = 8;

@@ -31,8 +31,8 @@ template <class System>
 result<> post(typename process_table<System>::guard& guard, process<System>& target, const signal_info& info,
               recipient to = recipient::process);
 
-// The parent learns of the child's status: SIGCHLD, if it wants one, and whoever waits for children looks again. With the
-// process table locked.
+// The parent learns of the child's status: SIGCHLD, if it wants one, and whoever waits for children looks again. With
+// the process table locked.
 template <class System>
 void notify_parent(typename process_table<System>::guard& guard, process<System>& child)
 {

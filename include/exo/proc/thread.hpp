@@ -85,7 +85,8 @@ public:
 
     task_type task;
 
-    // With which a new thread enters user mode; `state` also holds what a thread that does not run has in the processor.
+    // With which a new thread enters user mode; `state` also holds what a thread that does not run has in the
+    // processor.
     frame_type first_frame{};
     state_type state{};
 

@@ -16,7 +16,10 @@ public:
     {
         return wait_status{static_cast<int>(by) | (core_signals.contains(by) ? 0x80 : 0)};
     }
-    [[nodiscard]] static constexpr wait_status stopped(signal by) { return wait_status{static_cast<int>(by) << 8 | 0x7f}; }
+    [[nodiscard]] static constexpr wait_status stopped(signal by)
+    {
+        return wait_status{static_cast<int>(by) << 8 | 0x7f};
+    }
     [[nodiscard]] static constexpr wait_status continued() { return wait_status{0xffff}; }
 
     [[nodiscard]] constexpr int word() const { return word_; }

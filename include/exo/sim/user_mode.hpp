@@ -2,8 +2,8 @@
 // software MMU and the kernel through its system-call layer.
 //
 // What would be instructions is a word in the program's memory that says which function stands there, so a program runs
-// only where its image is mapped, and executable. A function sees user mode through its program_view: registers, memory,
-// system calls. Signal handlers are functions too, called in the middle of the system call or access that they
+// only where its image is mapped, and executable. A function sees user mode through its program_view: registers,
+// memory, system calls. Signal handlers are functions too, called in the middle of the system call or access that they
 // interrupt; execve abandons the function that called it, by an exception of the host. A process that ends is never
 // resumed: nothing on its host stack is destroyed, so a function keeps nothing there that owns host memory.
 
