@@ -16,7 +16,7 @@ namespace exo::drivers {
 class tick_rate {
 public:
     constexpr tick_rate() = default;
-    // `ticks` passed in `span`; neither is zero, and span is at most a second.
+    // `ticks` passed in `span`: neither is zero, and both, the span in nanoseconds, are below 2^32.
     constexpr tick_rate(std::uint64_t ticks, duration span)
         : per_tick_{(static_cast<std::uint64_t>(span.nanoseconds()) << fraction) / ticks},
           per_nanosecond_{(ticks << fraction) / static_cast<std::uint64_t>(span.nanoseconds())}
