@@ -441,6 +441,7 @@ TEST_CASE("sigreturn takes no privilege from a forged frame")
         self.store(at, registers);
     });
     const auto victim = machine.add([&](view& self) {
+        change_mask(self, 2, {});
         set_action(self, machine, signal::sigusr1, breaks, signal_action::with_info);
         self.call(nr::kill, self.call(nr::getpid), 10);
         FAIL_CHECK("a broken frame was taken");
