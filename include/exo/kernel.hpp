@@ -23,6 +23,7 @@
 #include <exo/linux/dispatcher.hpp>
 #include <exo/linux/signal_frame.hpp>
 #include <exo/mm/fault.hpp>
+#include <exo/mm/metrics.hpp>
 #include <exo/proc/exec.hpp>
 #include <exo/proc/fault.hpp>
 #include <exo/proc/job_control.hpp>
@@ -43,9 +44,11 @@ public:
         : system_type{platform}, calls_{*this}, jobs_{*this}, console_output_{platform},
           console_{this->parker(), console_output_, jobs_, this->terminals(), console_number},
           controlling_terminal_{this->terminals(), jobs_, controlling_terminal_number}, random_source_{*this},
-          memory_devices_{random_source_}, scheduler_metrics_{this->scheduler().make_metrics_source()}
+          memory_devices_{random_source_}, scheduler_metrics_{this->scheduler().make_metrics_source()},
+          memory_metrics_{mm::make_metrics_source(this->memory())}
     {
         this->metrics().add(scheduler_metrics_);
+        this->metrics().add(memory_metrics_);
     }
 
     // The boot CPU's idle thread from here on.
@@ -318,6 +321,7 @@ private:
     random_source random_source_;
     fs::memory_devices memory_devices_;
     typename system_type::scheduler_type::metrics_source scheduler_metrics_;
+    mm::metrics_source<typename system_type::memory_type> memory_metrics_;
     log_line panic_text_;
 };
 

@@ -1,0 +1,55 @@
+// What memory management counts, by name, for a trace::registry.
+
+#pragma once
+
+#include <exo/mm/fault.hpp>
+#include <exo/trace/registry.hpp>
+
+namespace exo::mm {
+
+// Memory is a memory_system.
+template <class Memory>
+struct metrics {
+    using row = trace::table_row<Memory>;
+
+    template <fault_kind Kind>
+    static constexpr row faults(std::string_view name, std::string_view help)
+    {
+        return {{name, help, trace::metric_kind::counter},
+                [](const Memory& m) noexcept { return m.counters.faults[static_cast<unsigned>(Kind)].value(); }};
+    }
+
+    static constexpr row table[] = {
+        {{"exo_mm_frames", "Frames of memory that the kernel hands out", trace::metric_kind::gauge},
+         [](const Memory& m) noexcept { return m.frames.total_frames(); }},
+        {{"exo_mm_frames_free", "Those that nobody uses", trace::metric_kind::gauge},
+         [](const Memory& m) noexcept { return m.frames.free_frames(); }},
+        {{"exo_mm_page_tables", "Page tables of address spaces", trace::metric_kind::gauge},
+         [](const Memory& m) noexcept { return m.counters.tables.value(); }},
+        {{"exo_mm_tables_unshared_total", "Page tables copied because one of several users changed something below",
+          trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.counters.tables_unshared.value(); }},
+        {{"exo_mm_forks_total", "Address spaces forked", trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.counters.forks.value(); }},
+        {{"exo_mm_flushes_total", "Changes that had translations to invalidate", trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.counters.flushes.value(); }},
+        faults<fault_kind::spurious>("exo_mm_faults_spurious_total", "Faults whose translation was there already"),
+        faults<fault_kind::demand_zero>("exo_mm_faults_demand_zero_total", "Faults answered with a zeroed page"),
+        faults<fault_kind::paged_in>("exo_mm_faults_paged_in_total", "Faults answered with a page of a file"),
+        faults<fault_kind::copied>("exo_mm_faults_copied_total", "Copy-on-write faults that copied the page"),
+        faults<fault_kind::reused>("exo_mm_faults_reused_total", "Copy-on-write faults by a page's last user"),
+        faults<fault_kind::made_writable>("exo_mm_faults_made_writable_total", "First writes to shared pages"),
+    };
+    static_assert(fault_kind_count == 6);
+};
+
+template <class Memory>
+using metrics_source = trace::table_source<Memory>;
+
+template <class Memory>
+[[nodiscard]] metrics_source<Memory> make_metrics_source(const Memory& memory)
+{
+    return {metrics<Memory>::table, memory};
+}
+
+} // namespace exo::mm
