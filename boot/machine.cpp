@@ -286,8 +286,9 @@ void machine::power_off(std::uint8_t)
     x86_64::disable_interrupts();
     debug_exit(exit_done);
     if (soft_off_)
-        soft_off_->execute(all_ports);
-    boot::log("exo: the machine cannot be powered off\n");
+        soft_off_->execute(all_ports); // takes effect a moment later
+    else
+        boot::log("exo: the firmware does not say how to power off\n");
     for (;;)
         x86_64::halt();
 }

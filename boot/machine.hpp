@@ -173,10 +173,11 @@ private:
     log_sink log_;
     console_sink console_;
 
+    // In this order: what fills controllers_ also fills soft_off_, and what makes apic_ fills io_apics_.
     std::optional<drivers::acpi::soft_off> soft_off_;
     drivers::acpi::interrupt_controllers controllers_;
-    drivers::local_apic<x86_64::mmio_registers> apic_;
     static_vector<drivers::io_apic<x86_64::mmio_registers>, 8> io_apics_;
+    drivers::local_apic<x86_64::mmio_registers> apic_;
     timing timing_;
     timer_type timer_;
     std::int64_t wall_clock_base_;

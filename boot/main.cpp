@@ -44,7 +44,7 @@ public:
     }
 
 private:
-    alignas(T) std::byte storage_[sizeof(T)];
+    alignas(T) std::byte storage_[sizeof(T)]{};
 };
 
 constinit once<mm::memory_map> free_memory_storage;
