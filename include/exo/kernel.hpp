@@ -294,9 +294,9 @@ private:
         } else {
             console_.give_to(p.session, p.group);
         }
-        EXO_TRY(p.files().install(input, false));
-        EXO_TRY(p.files().install(console, false));
-        EXO_TRY(p.files().install(console, false));
+        static_cast<void>(EXO_TRY(p.files().install(input, false)));
+        static_cast<void>(EXO_TRY(p.files().install(console, false)));
+        static_cast<void>(EXO_TRY(p.files().install(console, false)));
         return {};
     }
     [[nodiscard]] result<frame> execute_shell(thread_type& t)
