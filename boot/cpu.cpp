@@ -72,8 +72,8 @@ void install_descriptors(std::span<const std::span<std::byte>, interrupt_stacks>
     write_msr(msr::kernel_gs_base, 0);
 
     for (unsigned v = 0; v < interrupts.size(); ++v)
-        interrupts[v] = interrupt_gate::to(reinterpret_cast<std::uint64_t>(exo_trap_stubs) + v * stub_bytes, stack_of(v),
-                                           v == vector::breakpoint || v == vector::overflow);
+        interrupts[v] = interrupt_gate::to(reinterpret_cast<std::uint64_t>(exo_trap_stubs) + v * stub_bytes,
+                                           stack_of(v), v == vector::breakpoint || v == vector::overflow);
     load_idt({sizeof interrupts - 1, reinterpret_cast<std::uint64_t>(&interrupts)});
 
     write_msr(msr::star, std::uint64_t{selector::sysret_base | 3} << 48 | std::uint64_t{selector::kernel_code} << 32);

@@ -23,7 +23,8 @@ kernel_memory::kernel_memory(frame_supply& frames, std::span<const phys_range> r
     // The windows get their top-level entries now: address spaces copy those, and never look again.
     for (const virt_addr window : {layout::stacks, layout::devices}) {
         const frame_number nothing{};
-        require(mapper_.map_page(window, nothing.address(), {.access = mm::kernel_read}, changes), "no memory for tables");
+        require(mapper_.map_page(window, nothing.address(), {.access = mm::kernel_read}, changes),
+                "no memory for tables");
         if (!mapper_.unmap_page(window, changes))
             EXO_PANIC("a page just mapped is not there");
     }
@@ -125,7 +126,8 @@ result<std::span<std::byte>> kernel_memory::map_stack(unsigned slot)
         auto frame = frames_.allocate(0);
         result<> mapped{};
         if (frame) {
-            mapped = mapper_.map_page(bottom + done, frame->address(), {.access = mm::kernel_data, .global = true}, changes);
+            mapped = mapper_.map_page(bottom + done, frame->address(), {.access = mm::kernel_data, .global = true},
+                                      changes);
             if (!mapped)
                 frames_.free(*frame, 0);
         }

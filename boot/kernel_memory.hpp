@@ -1,5 +1,5 @@
-// The kernel half of the address space: built once at boot, then changed only inside of its windows, where kernel stacks
-// and device registers come and go.
+// The kernel half of the address space: built once at boot, then changed only inside of its windows, where kernel
+// stacks and device registers come and go.
 
 #pragma once
 
@@ -89,7 +89,7 @@ public:
     [[nodiscard]] result<std::span<std::byte>> map_device(phys_range physical, mm::memory_type memory,
                                                           mm::protection access = mm::kernel_data);
 
-    // Physical memory to be read: through the direct map where it reaches, else mapped for good; empty if out of memory.
+    // Physical memory to be read: through the direct map where it reaches, or mapped for good. Empty if out of memory.
     [[nodiscard]] std::span<const std::byte> view(phys_addr at, std::size_t bytes);
 
 private:

@@ -263,8 +263,11 @@ void machine::start_console()
     const auto input = controllers_.route_of(console_isa_interrupt);
     for (auto& io : io_apics_)
         if (io.has(input.input) &&
-            !io.route(input.input, {.vector = vector::console, .destination = apic_.id(), .active_low = input.active_low,
-                                    .level_triggered = input.level_triggered, .masked = false}))
+            !io.route(input.input, {.vector = vector::console,
+                                    .destination = apic_.id(),
+                                    .active_low = input.active_low,
+                                    .level_triggered = input.level_triggered,
+                                    .masked = false}))
             boot::log("exo: the console has no interrupt\n");
     serial_port{x86_64::port_registers{console_port}}.enable_receive_interrupt();
 }

@@ -121,8 +121,8 @@ void on_exception(x86_64::trap_frame& f)
     const virt_addr at{x86_64::read_cr2()};
     switch (f.vector) {
     case x86_64::vector::double_fault:
-        boot::panic_in_trap(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow" : "double fault", at.value(),
-                            f);
+        boot::panic_in_trap(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow" : "double fault",
+                            at.value(), f);
     case x86_64::vector::nmi:
     case x86_64::vector::machine_check:
         boot::panic_in_trap(name_of(f.vector), f.vector, f);
