@@ -7,7 +7,7 @@ head -c 3000000 /dev/urandom >"$work/tree/deep/er/large"
 sum=$(md5sum <"$work/tree/deep/er/large")
 options=()
 for block in 1024 2048 4096; do
-    "$mke2fs" -q -t ext2 -b "$block" -d "$work/tree" "$work/$block.img" 8M
+    "$mke2fs" -q -t ext2 -b "$block" -d "$work/tree" "$work/$block.img" 8M >/dev/null
     options+=(--disk "$work/$block.img")
 done
 head -c 1M /dev/zero >"$work/nothing.img"

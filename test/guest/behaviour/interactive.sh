@@ -1,7 +1,7 @@
 # A person at the console: prompts, line editing, Ctrl-C, and leaving the shell powers off.
 . "$(dirname "$0")/common.bash" "$@"
 
-coproc machine { timeout 120 "$exo" run 2>&1; }
+coproc machine { timeout 120 "$exo" run --log "$work/log" 2>&1; }
 pid=$machine_PID
 exec 5<&"${machine[0]}" 6>&"${machine[1]}"
 
