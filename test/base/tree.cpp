@@ -33,6 +33,44 @@ std::vector<std::pair<int, int>> contents(const Tree& t)
     return found;
 }
 
+struct linked_number : tree_hook {
+    int number{};
+};
+
+// A tree that shows how it is built.
+class shape : public tree_links {
+public:
+    ~shape()
+    {
+        while (root_)
+            unlink(*root_);
+    }
+
+    void insert(linked_number& added)
+    {
+        tree_hook* parent = nullptr;
+        bool to_left = false;
+        for (tree_hook* at = root_; at; at = to_left ? left(at) : right(at)) {
+            parent = at;
+            to_left = added.number < static_cast<linked_number*>(at)->number;
+        }
+        link(added, parent, to_left);
+    }
+    void erase(linked_number& erased) { unlink(erased); }
+
+    // How many levels there are; negative if two subtrees of one element differ by more than one.
+    int balanced_height() const { return balanced_height(root_); }
+
+private:
+    static int balanced_height(const tree_hook* at)
+    {
+        if (!at)
+            return 0;
+        const int l = balanced_height(left(at)), r = balanced_height(right(at));
+        return l < 0 || r < 0 || l - r > 1 || r - l > 1 ? -1 : std::max(l, r) + 1;
+    }
+};
+
 } // namespace
 
 TEST_CASE("an empty tree has no elements and no bounds")
@@ -113,45 +151,45 @@ TEST_CASE("a tree answers as a sorted vector does, under random insertions and e
     }
 }
 
-TEST_CASE("a tree stays shallow however its elements arrive")
+TEST_CASE("the subtrees of every element differ in height by one at most, after every insertion and erasure")
 {
-    // The bound of an AVL tree of 2^16 elements is 1.44 * 16 + 1 levels; count comparisons of a search through the key.
-    static int reads;
-    struct counted {
-        int number{};
-        tree_hook hook;
-        int key() const
-        {
-            ++reads;
-            return number;
-        }
-    };
-    std::vector<counted> items(1 << 16);
-    tree<counted, &counted::hook, &counted::key> t;
-    for (int i = 0; i < 1 << 16; ++i)
+    std::vector<linked_number> items(200);
+    for (int i = 0; i < 200; ++i)
         items[i].number = i;
-    for (int i = 0; i < 1 << 15; ++i) { // from both ends inward: every kind of rotation
-        t.insert(items[i]);
-        t.insert(items[(1 << 16) - 1 - i]);
+    shape t;
+    SUBCASE("in ascending order")
+    {
+        for (linked_number& i : items) {
+            t.insert(i);
+            REQUIRE(t.balanced_height() > 0);
+        }
+        for (linked_number& i : items) {
+            t.erase(i);
+            REQUIRE(t.balanced_height() >= 0);
+        }
     }
-    int worst = 0;
-    for (int probe = 0; probe < 1 << 16; probe += 7) {
-        reads = 0;
-        (void)t.lower_bound(probe);
-        worst = std::max(worst, reads);
+    SUBCASE("from both ends inward, and out again")
+    {
+        for (int i = 0; i < 100; ++i) {
+            t.insert(items[i]);
+            REQUIRE(t.balanced_height() > 0);
+            t.insert(items[199 - i]);
+            REQUIRE(t.balanced_height() > 0);
+        }
+        for (int i = 99; i >= 0; --i) {
+            t.erase(items[i]);
+            REQUIRE(t.balanced_height() >= 0);
+            t.erase(items[199 - i]);
+            REQUIRE(t.balanced_height() >= 0);
+        }
     }
-    CHECK(worst <= 20); // what this order comes to; one kind of rotation less makes it deeper
-    for (int i = 0; i < 1 << 16; i += 2) // the lower half goes, alternately: the rest must still balance
-        t.erase(items[i]);
-    while (t.first() && t.first()->number < 60'000)
-        t.erase(*t.first());
-    worst = 0;
-    for (int probe = 60'000; probe < 1 << 16; ++probe) {
-        reads = 0;
-        (void)t.lower_bound(probe);
-        worst = std::max(worst, reads);
+    SUBCASE("at random, in trees of every size")
+    {
+        std::mt19937 random{1};
+        for (int step = 0; step < 40'000; ++step) {
+            linked_number& i = items[random() % (1 + step / 200)];
+            i.linked() ? t.erase(i) : t.insert(i);
+            REQUIRE(t.balanced_height() >= 0);
+        }
     }
-    CHECK(worst <= 18); // 2,768 elements
-    while (t.pop_first())
-        ;
 }
