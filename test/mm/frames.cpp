@@ -209,9 +209,12 @@ TEST_CASE("The map of memory keeps ranges apart, joined and in order, and finds 
     CHECK(map.ranges()[1] == bytes(0x5000, 0x6000));
     CHECK(map.ranges()[2] == bytes(0x6100, 0xa000));
 
-    CHECK(*map.take(0x1000, 0x1000) == phys_addr{0x9000});
+    CHECK(*map.take(0x1000, 0x1000) == phys_addr{0x2000});
+    CHECK(map.take(0x1000, 0x1000, phys_addr{0x5fff}).error() == errors::out_of_memory);
     CHECK(*map.take(0x800, 0x1000, phys_addr{0x5fff}) == phys_addr{0x5000});
     CHECK(map.take(0x8000, 0x1000).error() == errors::out_of_memory);
+    REQUIRE(map.ranges().size() == 3);
+    CHECK(map.ranges()[0] == bytes(0x1800, 0x2000));
     CHECK(map.ranges()[1] == bytes(0x5800, 0x6000));
 
     mm::memory_map full;

@@ -63,17 +63,15 @@ public:
         return {};
     }
 
-    // Takes out `bytes` bytes aligned to `alignment` (a power of two), as high as possible but below `limit`.
-    // Errors: out_of_memory.
+    // Takes out `bytes` bytes aligned to `alignment` (a power of two), as low as possible and below `limit`: boot loaders
+    // run at the top of memory, and an emulator is slow to write where code has run. Errors: out_of_memory.
     [[nodiscard]] result<phys_addr> take(std::uint64_t bytes, std::uint64_t alignment,
                                          phys_addr limit = phys_addr{~std::uint64_t{0}})
     {
-        for (std::size_t i = ranges_.size(); i-- > 0;) {
-            const auto end = limit < ranges_[i].end ? limit : ranges_[i].end;
-            if (end < ranges_[i].begin || end - ranges_[i].begin < bytes)
-                continue;
-            const auto at = (end - bytes).align_down(alignment);
-            if (at < ranges_[i].begin)
+        for (const phys_range& r : ranges_) {
+            const auto at = r.begin.align_up(alignment);
+            const auto end = limit < r.end ? limit : r.end;
+            if (at < r.begin || end < at || end - at < bytes)
                 continue;
             EXO_TRY(remove(phys_range::of_size(at, bytes)));
             return at;
