@@ -107,4 +107,6 @@ TEST_CASE("a shared counter loses nothing, and any thread may read while others 
     a.join();
     b.join();
     CHECK(own[0].value() + own[1].value() == 20'000);
+    shared.subtract(5'000);
+    CHECK(shared.value() == 15'000);
 }

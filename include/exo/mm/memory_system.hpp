@@ -3,9 +3,6 @@
 
 #pragma once
 
-#include <atomic>
-#include <cstdint>
-
 #include <exo/base/address.hpp>
 #include <exo/base/allocator.hpp>
 #include <exo/base/cpu_set.hpp>
@@ -19,23 +16,14 @@
 #include <exo/mm/page_table.hpp>
 #include <exo/mm/shootdown.hpp>
 #include <exo/sync/any_parker.hpp>
+#include <exo/trace/counter.hpp>
 
 namespace exo::mm {
 
-// How often something happened, since the machine started.
-class counter {
-public:
-    void add(std::int64_t n = 1) noexcept
-    {
-        value_.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed);
-    }
-    [[nodiscard]] std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
-
-private:
-    std::atomic<std::uint64_t> value_{};
-};
-
+// What happened since the machine started, but for `tables`.
 struct memory_counters {
+    using counter = trace::shared_counter<trace::recording>;
+
     counter tables;          // page tables of address spaces, root tables included: now, not ever
     counter tables_unshared; // tables copied because one of several users wanted to change something below
     counter faults[fault_kind_count];

@@ -60,7 +60,7 @@ void release_reference(Memory& memory, frame_number f) noexcept
             }
         }
         info.table_levels = 0;
-        memory.counters.tables.add(-1);
+        memory.counters.tables.subtract();
     }
     memory.frames.free(f, info.order);
 }

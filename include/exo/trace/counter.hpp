@@ -40,11 +40,12 @@ public:
     [[nodiscard]] std::uint64_t value() const noexcept { return 0; }
 };
 
-// Counts for any number of writers, where events are rare or no CPU owns them.
+// Counts for any number of writers, where events are rare or no CPU owns them; with subtract(), what there is now.
 template <class Recording>
 class shared_counter {
 public:
     void add(std::uint64_t n = 1) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
+    void subtract(std::uint64_t n = 1) noexcept { value_.fetch_sub(n, std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
 
 private:
@@ -55,6 +56,7 @@ template <>
 class shared_counter<not_recording> {
 public:
     void add(std::uint64_t = 1) noexcept {}
+    void subtract(std::uint64_t = 1) noexcept {}
     [[nodiscard]] std::uint64_t value() const noexcept { return 0; }
 };
 
