@@ -19,7 +19,7 @@ type_in() { printf "$1" >&6; }
 
 wait_for '# ' && type_in 'echo $((6 * 7))\n' && wait_for '42' &&
     wait_for '# ' && type_in 'echo wronh\177g\n' && wait_for $'\nwrong' &&
-    wait_for '# ' && type_in 'sleep 1000\n' && wait_for 'sleep 1000' && type_in '\003' &&
+    wait_for '# ' && type_in 'echo asleep; sleep 1000\n' && wait_for $'\nasleep' && type_in '\003' &&
     wait_for '# ' && type_in 'echo $?\n' && wait_for $'\n130' &&
     wait_for '# ' && type_in 'cat\n' && wait_for 'cat' && type_in 'to be read\n' && wait_for $'\nto be read' &&
     type_in '\004' &&
