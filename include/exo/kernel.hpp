@@ -21,6 +21,7 @@
 #include <exo/fs/tmpfs/tmpfs.hpp>
 #include <exo/kernel_system.hpp>
 #include <exo/linux/dispatcher.hpp>
+#include <exo/linux/restartable_sequence.hpp>
 #include <exo/linux/signal_frame.hpp>
 #include <exo/mm/fault.hpp>
 #include <exo/mm/metrics.hpp>
@@ -88,12 +89,16 @@ public:
     void on_return_to_user(frame& f)
     {
         thread_type& t = this->current_thread();
-        if (return_work_pending() || t.restart != proc::restart_kind::none || t.blocked_is_temporary) [[unlikely]]
+        if (t.task.interrupt_pending.load(std::memory_order_acquire) || t.restart != proc::restart_kind::none ||
+            t.blocked_is_temporary) [[unlikely]]
             linux_abi::deliver_signals(t, f);
+        if (t.displaced.load(std::memory_order_relaxed)) [[unlikely]]
+            linux_abi::resume_sequence(t, f);
     }
     [[nodiscard]] bool return_work_pending() noexcept
     {
-        return this->scheduler().current()->interrupt_pending.load(std::memory_order_acquire);
+        const thread_type& t = this->current_thread();
+        return t.task.interrupt_pending.load(std::memory_order_acquire) || t.displaced.load(std::memory_order_relaxed);
     }
     void on_timer() noexcept { this->scheduler().on_tick(); }
     void on_kick() noexcept { this->scheduler().on_kick(); }
@@ -202,16 +207,16 @@ private:
         mount_others(t.process());
 
         const auto& options = this->boot_options();
+        if (auto shell = execute_shell(t); shell)
+            t.first_frame = *shell;
+        else
+            give_up("cannot start /bin/sh", shell.error());
         if (auto opened = open_standard_files(t.process(), options.command.has_value()); !opened)
             give_up("cannot open /dev/console", opened.error());
         if (options.marker) {
             this->platform().console().write(*options.marker);
             this->platform().console().write("\n");
         }
-        if (auto shell = execute_shell(t); shell)
-            t.first_frame = *shell;
-        else
-            give_up("cannot start /bin/sh", shell.error());
         const duration taken = this->now() - this->platform().entry_time();
         this->log().line("first user instruction after ", taken.nanoseconds() / 1000, " us");
     }
