@@ -217,6 +217,7 @@ TEST_CASE("a device that lacks what the driver needs is refused, and nothing lea
         {.queue_size = 64},                                 // too small
         {.queue_size = 0},                                  // no queue
         {.size_max = 100},                                  // pieces below a sector
+        {.segments_max = 1},                                // a sector may lie in two pages
         {.accepts_features = false},                        //
         {.accepts_vector = false},                          //
         {.modern = false},                                  // no modern windows

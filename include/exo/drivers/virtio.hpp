@@ -62,18 +62,21 @@ public:
                 found[type] = at;
             return false;
         });
-        const auto window = [&](std::uint8_t type, std::uint32_t least_bytes) -> result<Registers> {
+        const auto window = [&](std::uint8_t type, std::uint32_t least_bytes) -> result<phys_range> {
             const std::uint32_t at = found[type];
-            if (at == 0 || f.registers().read32(at + 12) < least_bytes)
+            const std::uint32_t bytes = at == 0 ? 0 : f.registers().read32(at + 12);
+            if (bytes < least_bytes)
                 return fail(not_agreed, type);
-            return map(EXO_TRY(f.part_of_window(f.registers().read8(at + 4), f.registers().read32(at + 8),
-                                                f.registers().read32(at + 12))));
+            return f.part_of_window(f.registers().read8(at + 4), f.registers().read32(at + 8), bytes);
         };
-        const Registers common = EXO_TRY(window(common_type, common_bytes));
-        const Registers notify = EXO_TRY(window(notify_type, sizeof(std::uint16_t)));
-        const Registers device = EXO_TRY(window(device_type, sizeof(std::uint64_t)));
-        return transport{common, notify, device, f.registers().read32(found[notify_type] + 16),
-                         f.registers().read32(found[notify_type] + 12)};
+        const phys_range common = EXO_TRY(window(common_type, common_bytes));
+        const phys_range notify = EXO_TRY(window(notify_type, sizeof(std::uint16_t)));
+        const phys_range device = EXO_TRY(window(device_type, sizeof(std::uint64_t)));
+        const Registers common_registers = EXO_TRY(map(common));
+        const Registers notify_registers = EXO_TRY(map(notify));
+        const Registers device_registers = EXO_TRY(map(device));
+        return transport{common_registers, notify_registers, device_registers,
+                         f.registers().read32(found[notify_type] + 16), static_cast<std::uint32_t>(notify.size())};
     }
 
     // Steps 1 to 6 of 3.1.1: reset, and agree on `required` and as many of `wanted` as offered. The features agreed on.

@@ -143,7 +143,8 @@ private:
             pieces_ = registers_.device().read32(segments_max_at);
         if (pieces_ > most_pieces || pieces_ == 0)
             pieces_ = most_pieces;
-        if (piece_bytes_ < sector_bytes || registers_.queue_size(0) < descriptors)
+        // A sector may lie across the end of a page.
+        if (pieces_ < 2 || piece_bytes_ < sector_bytes || registers_.queue_size(0) < descriptors)
             return fail(virtio::not_agreed, registers_.queue_size(0));
         const std::uint64_t at = page_.frame().address().value();
         EXO_TRY(registers_.enable_queue(0, descriptors, at, at + queue::available_at, at + queue::used_at, msix_vector));
