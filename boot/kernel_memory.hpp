@@ -40,8 +40,9 @@ public:
         if (frames_)
             return allocate_(frames_, order);
         const std::uint64_t bytes = page_size << order;
+        const phys_addr taken = EXO_TRY(early_->take(bytes, bytes, layout::entry_map_end));
         taken_early_ += bytes;
-        return frame_number{EXO_TRY(early_->take(bytes, bytes, layout::entry_map_end))};
+        return frame_number{taken};
     }
     void free(frame_number f, unsigned order) noexcept
     {
@@ -81,8 +82,9 @@ public:
     // Whether `v` is in the page below a stack: whoever faults there has overflown it.
     [[nodiscard]] static bool is_stack_guard(virt_addr v)
     {
-        return v >= layout::stacks && v < layout::stacks + slots * slot_bytes &&
-               (v - layout::stacks) % slot_bytes < page_size;
+        return v.align_down(page_size) == layout::address_of(exo_boot_stack_guard) ||
+               (v >= layout::stacks && v < layout::stacks + slots * slot_bytes &&
+                (v - layout::stacks) % slot_bytes < page_size);
     }
 
     // Registers or tables of a device, for good. Errors: out_of_memory.

@@ -211,7 +211,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
         EXO_PANIC("the boot loader's information is beyond the first GiB");
     const std::byte* information = boot::direct_map{}.to_pointer(phys_addr{information_at});
     const auto loader =
-        multiboot2::information::parse({information, multiboot2::information::total_size(information)});
+        multiboot2::information::parse({information, boot::layout::entry_map_end.value() - information_at});
     if (!loader)
         EXO_PANIC("the boot loader's information contradicts itself");
     static char command_line[1024];

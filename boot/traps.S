@@ -158,7 +158,8 @@ exo_system_call_entry:
     swapgs
     sysretq
 
-// [[noreturn]] void exo_enter_user(trap_frame*): interrupts are off, the frame is on this thread's stack.
+// [[noreturn]] void exo_enter_user(trap_frame*): interrupts are off, so wherever the frame is it serves as a stack to
+// take registers from; what cannot be masked has a stack of its own.
     .globl exo_enter_user
 exo_enter_user:
     movq %rdi, %rsp

@@ -54,7 +54,8 @@ struct information {
     std::span<const std::byte> rsdp; // empty: none was passed
     static_vector<phys_range, most_modules> modules;
 
-    // `bytes` starts at the address that the loader passed, and covers at least what total_size() of it says.
+    // `bytes` starts at the address that the loader passed, and ends where nothing can be read any more, or after
+    // total_size() of it.
     // Errors: malformed.
     [[nodiscard]] static result<information> parse(std::span<const std::byte> bytes)
     {
