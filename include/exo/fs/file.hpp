@@ -164,8 +164,11 @@ public:
 
     [[nodiscard]] result<frame_number> get_page(std::uint64_t page_index, bool for_write) override
     {
+        if (for_write && !writable())
+            return fail(mm::access_denied, page_index);
         return node_->get_page(page_index, for_write);
     }
+    [[nodiscard]] bool allows_writing() const noexcept override { return writable(); }
     [[nodiscard]] mm::pager_identity identity() const noexcept override
     {
         const auto status = node_->status();

@@ -120,9 +120,10 @@ result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t 
     const auto access = EXO_TRY(to_protection(protection & ~growing));
     if (range.empty())
         return {};
-    if (const auto changed = c.process.image().space().protect(range, access); !changed)
-        return fail(unmapped_is_no_memory(changed.error()));
-    return {};
+    const auto changed = c.process.image().space().protect(range, access);
+    if (!changed && changed.error() == mm::access_denied) // to write a file that is open for reading only
+        return fail(fs::errors::access_denied, changed.error().context());
+    return changed ? result<void>{} : fail(unmapped_is_no_memory(changed.error()));
 }
 
 // What is mapped in `old`, a part of `region`, mapped once more with `length` bytes wherever there is room: with the

@@ -63,7 +63,8 @@ public:
     [[nodiscard]] result<virt_addr> map(map_request request);
     // Holes in the range are fine. Errors: invalid_argument, out_of_memory (splitting a region takes some).
     [[nodiscard]] result<> unmap(virt_range range);
-    // Errors: invalid_argument, not_mapped (context: the first address without a region), out_of_memory.
+    // Errors: invalid_argument, not_mapped (context: the first address without a region), access_denied (writing, where
+    // a shared mapping's object does not allow it), out_of_memory.
     [[nodiscard]] result<> protect(virt_range range, protection access);
     // Drops the pages of the range: the next access finds zeros, or the pager's contents. Errors:
     // invalid_argument, not_mapped, out_of_memory.

@@ -278,6 +278,10 @@ result<> address_space<Memory>::protect(virt_range asked, protection access)
     access = access | protection::user;
     auto guard = lock();
     EXO_TRY(check_covered(range));
+    if (includes(access, protection::write))
+        for (region* r = region_of(range.begin); r && r->range.begin < range.end; r = regions_.next(*r))
+            if (r->kind == sharing::shared && !r->backing->allows_writing())
+                return fail(access_denied, r->range.begin.value());
     auto splits = EXO_TRY(reserve_splits(range));
     changes to{memory_, running_};
     auto here = page_tables_here();

@@ -28,6 +28,8 @@ public:
     // `for_write` says that the page will be mapped shared and writable: the pager counts it as dirty from here on.
     // Errors: beyond_end for a page wholly behind the object's end, out_of_memory, io_error, or the pager's own.
     [[nodiscard]] virtual result<frame_number> get_page(std::uint64_t page_index, bool for_write) = 0;
+    // Whether shared mappings may write to the object: not so through a file that was opened for reading only.
+    [[nodiscard]] virtual bool allows_writing() const noexcept { return true; }
 
     [[nodiscard]] virtual pager_identity identity() const noexcept { return {}; }
     // A path or a label such as "[vdso]"; valid as long as the pager is.
