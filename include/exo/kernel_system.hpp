@@ -316,8 +316,10 @@ private:
     void switch_user_state(thread_type* previous, thread_type* next) noexcept
     {
         auto& mode = platform_.user_mode();
-        if (previous)
+        if (previous) {
             mode.save(previous->state);
+            previous->note_displacement();
+        }
         if (next) {
             mode.load(next->state);
             mode.set_kernel_stack(next->task.stack().data() + next->task.stack().size());

@@ -961,3 +961,81 @@ TEST_CASE("file calls that run out of memory fail with ENOMEM, and lose nothing"
         CHECK(p(number::dup, 0) == 3);
     });
 }
+
+TEST_CASE("a file that is open for reading only cannot be written through a shared mapping")
+{
+    on_a_kernel([](process p, auto&) {
+        CHECK(p.create("/tmp/file", std::string(4096, 'x')) == 4096);
+        const auto file = p.open("/tmp/file");
+        const auto map = [&](int access, int flags) { return p(number::mmap, 0, 4096, access, flags, file, 0); };
+        constexpr int shared = 1, private_copy = 2;
+        CHECK(map(3, shared) == e(posix::acces));
+        const auto seen = map(1, shared);
+        REQUIRE(seen > 0);
+        CHECK(p(number::mprotect, seen, 4096, 3) == e(posix::acces));
+        CHECK(p(number::mprotect, seen, 4096, 5) == 0);
+        CHECK(map(3, private_copy) > 0);
+        const auto own = map(1, private_copy);
+        CHECK(p(number::mprotect, own, 4096, 3) == 0);
+        p.self.store(static_cast<std::uint64_t>(own), 'y');
+        CHECK(p.self.load<char>(static_cast<std::uint64_t>(seen)) == 'x');
+    });
+}
+
+TEST_CASE("/proc/PID/fd/N and /dev/stdin lead to the open file itself: a pipe, or one without a name")
+{
+    on_a_kernel([](process p, auto&) {
+        program& self = p.self;
+        const std::uint64_t ends = self.allocate(8);
+        CHECK(p(number::pipe, ends) == 0);
+        const auto source = self.load<int>(ends);
+        const auto sink = self.load<int>(ends + 4);
+        const auto name_of = [](std::int64_t d) { return "/proc/self/fd/" + std::to_string(d); };
+        const auto again = p.open(name_of(source), abi::open_flag::write_only);
+        REQUIRE(again >= 0);
+        CHECK(p.write(again, "once more") == 9);
+        CHECK(p.read(source) == "once more");
+        CHECK(p.link(name_of(again)).starts_with("pipe:["));
+
+        CHECK(p(number::dup2, source, 0) == 0);
+        CHECK(p(number::dup2, sink, 1) == 1);
+        CHECK(p.create("/dev/stdout", "through names") == 13);
+        const auto input = p.open("/dev/stdin");
+        REQUIRE(input >= 0);
+        CHECK(p.read(input) == "through names");
+        CHECK(p.open("/dev/stdin/x") == e(posix::notdir));
+        CHECK(p.open(name_of(99)) == e(posix::noent));
+        CHECK(p.open("/proc/self", abi::open_flag::create) == e(posix::isdir));
+
+        // What has no place still has an owner and a mode.
+        CHECK(p(number::fchownat, source, "", 5, 6, 0x1000) == 0);
+        CHECK(p(number::fchmod, source, 0640) == 0);
+        const std::uint64_t at = self.allocate(sizeof(abi::stat));
+        CHECK(p(number::fstat, source, at) == 0);
+        const auto s = self.load<abi::stat>(at);
+        CHECK(s.uid == 5);
+        CHECK((s.mode & 0777) == 0640);
+        const auto place = p.open(name_of(source), abi::open_flag::path);
+        CHECK(p(number::syncfs, place) <= 0);
+        CHECK(p(number::fstatfs, place, self.allocate(256)) == 0);
+
+        CHECK(p.create("/tmp/gone", "still here") == 10);
+        const auto file = p.open("/tmp/gone");
+        CHECK(p(number::unlink, "/tmp/gone") == 0);
+        CHECK(p.contents(name_of(file)) == "still here");
+    });
+}
+
+TEST_CASE("/proc/PID/cmdline is what the program has in its memory")
+{
+    on_a_kernel([](process p, auto&) {
+        program& self = p.self;
+        const auto first = self.load<std::uint64_t>(self.frame.rsp + 8); // argv[0]
+        self.store(first + 1, 'f');
+        CHECK(p.contents("/proc/self/cmdline") == std::string("/fin/sh\0", 8));
+        // Over the end: a title, up to the first zero of the environment.
+        self.store(first + 7, ' ');
+        CHECK(p.contents("/proc/self/cmdline") == std::string("/fin/sh HOME=/\0", 15));
+        CHECK(words(p.contents("/proc/self/stat")).at(47) == std::to_string(first));
+    });
+}

@@ -117,8 +117,9 @@ public:
         return fail(errors::invalid_argument);
     }
 
-    // A link that leads to a place, not to a path (/proc/PID/exe): true, and `target` is set.
-    [[nodiscard]] virtual bool jump(location& /*target*/) { return false; }
+    // A link that leads to a file, not to a path (/proc/PID/fd/N): true, and `target` is set. Errors: not_found,
+    // out_of_memory.
+    [[nodiscard]] virtual result<bool> jump(location& /*target*/) { return false; }
 
     // Contents. Reading at or behind the end returns 0. Fewer bytes than wanted is no error; after some were
     // transferred, an error is not reported.

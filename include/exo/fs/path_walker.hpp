@@ -178,7 +178,7 @@ public:
             return fail(errors::too_many_symlinks);
         inode& node = *link.node();
         auto text = EXO_TRY(owned_array<char>::create(space_.env.heap, 0));
-        if (location target; node.jump(target)) {
+        if (location target; EXO_TRY(node.jump(target))) {
             at_ = std::move(target);
         } else {
             text = EXO_TRY(read_target(node));

@@ -58,9 +58,10 @@ public:
         apply(change);
         return {};
     }
-    [[nodiscard]] result<ref<file>> open(environment&, const location& where, const open_options& options) override
+    // Once more, through /proc/PID/fd: it still has no name.
+    [[nodiscard]] result<ref<file>> open(environment&, const location&, const open_options& options) override
     {
-        return open_end(where, *this, options);
+        return open_end({}, *this, options);
     }
 
     // A file on one end, or on both. Opening a FIFO waits for somebody at the other end, unless `options` say not to.

@@ -100,6 +100,8 @@ public:
     // The path of `where` as seen from the context's root, and its length. Errors: does_not_fit, not_found if
     // its directory was removed.
     [[nodiscard]] result<std::size_t> path_of(const path_context& context, const location& where, std::span<char> into);
+    // Of an open file, by which it can be opened anew; what has no name gets a place of its own. Errors: out_of_memory.
+    [[nodiscard]] result<location> place_of(const file& opened);
     // Lets file.name() tell the path by which it can be found now: for mappings, as /proc/PID/maps shows them.
     [[nodiscard]] result<> remember_path(const path_context& context, file& opened);
 
@@ -297,7 +299,7 @@ inline result<ref<file>> vfs::open(const path_context& context, const path& p, c
     path_walker walk{space_, context, p};
     for (;;) {
         EXO_TRY(walk.advance());
-        if (options.create && (walk.kind() != name_kind::name || walk.trailing_slash()))
+        if (options.create && walk.trailing_slash())
             return fail(errors::is_directory);
         auto found = EXO_TRY(walk.child());
         while (!found.node() && options.create) {
@@ -747,6 +749,15 @@ inline result<std::size_t> vfs::path_from(const location& root, const location& 
 inline result<std::size_t> vfs::path_of(const path_context& context, const location& where, std::span<char> into)
 {
     return path_from(context.root, where, into);
+}
+
+inline result<location> vfs::place_of(const file& opened)
+{
+    if (opened.where())
+        return opened.where();
+    location nameless;
+    nameless.entry = EXO_TRY(names_.make({}, {}, ref<inode>{opened.node()}));
+    return nameless;
 }
 
 inline result<> vfs::remember_path(const path_context& context, file& opened)

@@ -191,22 +191,20 @@ result<fs::location> resolve_at(call<System>& c, std::int32_t directory, user_ad
     EXO_TRY(path.read(c, directory, text));
     const bool allow_empty = (flags & at_flag::empty_path) != 0;
     if (path.empty() && allow_empty && path.start())
-        return path.start()->where();
+        return c.system.vfs().place_of(*path.start());
     return c.system.vfs().resolve(
         c.process.paths, path,
         {.follow = (flags & at_flag::symlink_no_follow) == 0, .allow_empty = allow_empty});
 }
 
-// The place of an open file. Errors: bad_descriptor; invalid_argument for one without a place (a pipe).
+// The place of an open file. Errors: bad_descriptor, out_of_memory.
 template <class System>
 result<fs::location> place_of(call<System>& c, std::int32_t descriptor)
 {
     const auto opened = EXO_TRY(c.process.files().get(descriptor));
     if (opened->path_only())
         return fail(fs::errors::bad_descriptor, static_cast<std::uint64_t>(descriptor));
-    if (!opened->where())
-        return fail(errors::invalid_argument, static_cast<std::uint64_t>(descriptor));
-    return opened->where();
+    return c.system.vfs().place_of(*opened);
 }
 
 template <class System>
@@ -438,7 +436,7 @@ template <class System>
 result<> sys_syncfs(call<System>& c, std::int32_t descriptor)
 {
     const auto opened = EXO_TRY(c.process.files().get(descriptor));
-    return opened->where() ? opened->where().on->system().sync() : result<>{};
+    return opened->where().on ? opened->where().on->system().sync() : result<>{};
 }
 
 template <class System>

@@ -13,6 +13,7 @@
 #include <exo/fs/errors.hpp>
 #include <exo/fs/status.hpp>
 #include <exo/linux/call.hpp>
+#include <exo/linux/restartable_sequence.hpp>
 #include <exo/linux/signal_frame.hpp>
 #include <exo/linux/time_structures.hpp>
 #include <exo/proc/credentials.hpp>
@@ -504,12 +505,16 @@ result<std::uint64_t> sys_prctl(call<System>& c, std::int32_t operation, std::ui
     char name[proc::process<System>::name_limit + 1]{};
     switch (operation) {
     case get_dumpable:
+        return std::uint64_t{1};
     case get_no_new_rights:
-        return operation == get_dumpable;
+        return std::uint64_t{c.process.gains_no_rights};
     case set_dumpable:
         return value <= 1 ? result<std::uint64_t>{0} : fail(errors::invalid_argument, value);
     case set_no_new_rights:
-        return value == 1 ? result<std::uint64_t>{0} : fail(errors::invalid_argument, value);
+        if (value != 1)
+            return fail(errors::invalid_argument, value);
+        c.process.gains_no_rights = true;
+        return std::uint64_t{0};
     case set_name: {
         const auto read = c.read_string(user_addr{value}, std::span{name}.first(sizeof(name) - 1));
         if (!read && read.error() != fs::errors::name_too_long)
@@ -640,6 +645,7 @@ constexpr void add_process_calls(call_table<System>& table)
     table.template set<sys_setgroups<System>>(number::setgroups);
     table.template set<sys_set_tid_address<System>>(number::set_tid_address);
     table.template set<sys_set_robust_list<System>>(number::set_robust_list);
+    table.template set<sys_rseq<System>>(number::rseq);
     table.template set<sys_arch_prctl<System>>(number::arch_prctl);
     table.template set<sys_prctl<System>>(number::prctl);
     table.template set<sys_prlimit64<System>>(number::prlimit64);

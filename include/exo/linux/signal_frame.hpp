@@ -11,6 +11,7 @@
 #include <exo/base/errors.hpp>
 #include <exo/base/result.hpp>
 #include <exo/linux/numbers.hpp>
+#include <exo/linux/restartable_sequence.hpp>
 #include <exo/proc/signal.hpp>
 #include <exo/proc/signals.hpp>
 #include <exo/proc/thread.hpp>
@@ -243,7 +244,7 @@ void deliver_signals(proc::thread<System>& t, typename System::frame& frame)
         if (t.restart == restart_kind::by_action && (delivered->action.flags & proc::signal_action::restart) != 0)
             start_again(t.restart_call);
         t.restart = restart_kind::none; // EINTR, which is in the frame already
-        if (!push_signal_frame(t, frame, *delivered)) {
+        if (!abort_sequence(t, frame) || !push_signal_frame(t, frame, *delivered)) {
             if (delivered->info.number == proc::signal::sigsegv)
                 proc::exit_process(t, proc::wait_status::killed(proc::signal::sigsegv));
             proc::raise_fault(t, {.number = proc::signal::sigsegv, .code = proc::signal_code::kernel});

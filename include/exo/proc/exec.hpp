@@ -241,7 +241,7 @@ template <class System>
 
     const auto status = EXO_TRY(file->node().status());
     built.identity = p.identity;
-    if (file->where().on && !file->where().on->options().no_set_id) {
+    if (!p.gains_no_rights && file->where().on && !file->where().on->options().no_set_id) {
         if ((status.permissions & fs::permission::set_uid) != 0)
             built.identity.user.effective = status.uid;
         if ((status.permissions & fs::permission::set_gid) != 0 && (status.permissions & 010) != 0)
@@ -316,12 +316,13 @@ template <class System>
     system.random(std::as_writable_bytes(std::span{contents.random}));
     const auto stack = EXO_TRY(elf::build_initial_stack(target, plan.stack_top, argument_limit, contents));
 
-    EXO_TRY(built.image->set_arguments({arguments.bytes().data(), arguments.bytes().size()}));
     static_cast<void>(system.vfs().remember_path(p.paths, *file));
     built.image->executable = std::move(file);
     built.image->code = loaded.code;
     built.image->data = loaded.data;
     built.image->stack_start = stack.pointer;
+    built.image->arguments = stack.arguments;
+    built.image->environment = stack.environment;
     built.frame = system.user_mode().start_frame(user_addr{entry}, user_addr{stack.pointer});
     return built;
 }
@@ -366,8 +367,12 @@ template <class System>
         file = EXO_TRY(open_program(p, fs::path{std::string_view{names.bytes().data()}}));
     }
     auto built = EXO_TRY(build_program(p, std::move(file), path.text, arguments, environment, *workspace));
-    if (p.descriptors->reference_count() > 1)
-        p.descriptors = EXO_TRY(p.files().copy());
+    if (p.descriptors->reference_count() > 1) {
+        auto own = EXO_TRY(p.files().copy());
+        auto guard = p.lock();
+        std::swap(p.descriptors, own);
+        guard.unlock();
+    }
 
     // From here on nothing fails.
     t.switch_space(&built.image->space());
@@ -383,6 +388,8 @@ template <class System>
     }
     t.task.set_name(p.name());
     t.signal_stack = {};
+    t.sequences = {};
+    t.displaced = false;
     t.clear_id_at_exit = {};
     t.restart = restart_kind::none;
     {

@@ -53,6 +53,7 @@ template <class System, class Announce>
     p.paths = parent.paths;
     p.identity = parent.identity;
     p.publish_identity();
+    p.gains_no_rights = parent.gains_no_rights;
     p.limits = parent.limits;
     p.set_name(parent.name());
     p.actions = parent.actions;
@@ -70,6 +71,10 @@ template <class System, class Announce>
     t->blocked = parent_thread.blocked_is_temporary ? parent_thread.blocked_before : parent_thread.blocked;
     if (!request.share_image || request.wait_for_release)
         t->signal_stack = parent_thread.signal_stack;
+    if (!request.share_image) {
+        t->sequences = parent_thread.sequences;
+        t->note_displacement();
+    }
 
     const auto keep = child; // for vfork, and against an end that comes at once
     {

@@ -131,6 +131,9 @@ public:
     credentials identity{};
     void publish_identity() { paths.who = identity.for_files(); }
 
+    // execve gives no more rights than there are (PR_SET_NO_NEW_PRIVS); for good, and inherited.
+    bool gains_no_rights{};
+
     resource_limits limits{};
 
     // The name of the program, as PR_SET_NAME and /proc/PID/comm know it.

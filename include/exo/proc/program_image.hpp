@@ -3,9 +3,7 @@
 
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <string_view>
 #include <utility>
 
 #include <exo/base/allocator.hpp>
@@ -33,7 +31,8 @@ public:
     {
         auto copy = EXO_TRY(space_->fork());
         auto made = EXO_TRY(adopt(system_, std::move(copy)));
-        EXO_TRY(made->set_arguments(arguments()));
+        made->arguments = arguments;
+        made->environment = environment;
         made->executable = executable;
         made->code = code;
         made->data = data;
@@ -43,20 +42,10 @@ public:
 
     [[nodiscard]] space_type& space() const { return *space_; }
 
-    // The arguments, each with its terminating zero, cut to a page (/proc/PID/cmdline). Errors: out_of_memory.
-    static constexpr std::size_t arguments_limit = 4096;
-    [[nodiscard]] std::string_view arguments() const { return {arguments_.data(), arguments_.size()}; }
-    [[nodiscard]] result<> set_arguments(std::string_view text)
-    {
-        const auto length = text.size() < arguments_limit ? text.size() : arguments_limit;
-        auto copy = EXO_TRY(owned_array<char>::create(system_.heap(), length));
-        for (std::size_t i = 0; i < length; ++i)
-            copy[i] = text[i];
-        arguments_ = std::move(copy);
-        return {};
-    }
-
     ref<fs::file> executable; // /proc/PID/exe
+    // Where the strings are that the program was started with, which it may change.
+    range<std::uint64_t> arguments{};
+    range<std::uint64_t> environment{};
     range<std::uint64_t> code{};
     range<std::uint64_t> data{};
     std::uint64_t stack_start{};
@@ -74,7 +63,6 @@ private:
 
     System& system_;
     ref<space_type> space_;
-    owned_array<char> arguments_;
 };
 
 } // namespace exo::proc

@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -114,6 +115,19 @@ public:
     std::uint64_t restart_call{};
     instant restart_deadline{};
     user_addr restart_remainder{};
+
+    // rseq(2): where the program wants to read its CPU's number, and what stands before its abort handlers. A thread
+    // that lost the CPU since it was last in user mode is `displaced`, and told so on the way there.
+    struct restartable_sequences {
+        user_addr area{};
+        std::uint32_t signature{};
+    } sequences{};
+    std::atomic<bool> displaced{};
+    void note_displacement() noexcept
+    {
+        if (sequences.area.value() != 0)
+            displaced.store(true, std::memory_order_relaxed);
+    }
 
     // set_tid_address: zeroed, and woken as a futex, when one of several threads ends.
     user_addr clear_id_at_exit{};

@@ -118,7 +118,13 @@ result<> write_process_stat(process<System>& p, text_builder& out)
             f.ignored.bits() & 0x7fffffff, ' ', f.caught.bits() & 0x7fffffff);
     // wait channel, two unused; exit signal, CPU, real-time priority, policy; delays and guest time.
     out.put(" 0 0 0 ", static_cast<unsigned>(f.exit_signal), ' ', f.cpu, " 0 0 0 0 0");
-    out.line(' ', image ? image->data.begin : 0, ' ', image ? image->data.end : 0, " 0 0 0 0 0 ", f.exit_word);
+    const auto put_range = [&out](const range<std::uint64_t>& r) { out.put(' ', r.begin, ' ', r.end); };
+    const range<std::uint64_t> none{};
+    put_range(image ? image->data : none);
+    out.put(" 0"); // the start of brk
+    put_range(image ? image->arguments : none);
+    put_range(image ? image->environment : none);
+    out.line(' ', f.exit_word);
     return out.status();
 }
 
@@ -165,11 +171,41 @@ result<> write_process_status(process<System>& p, text_builder& out)
     return out.status();
 }
 
+// What lies in [begin, end) of the space: as far as it can be read, and if `one_string`, with its first zero.
+template <class Space>
+void copy_text(Space& space, std::uint64_t begin, std::uint64_t end, bool one_string, text_builder& out)
+{
+    char piece[256];
+    while (begin < end && out.status()) {
+        // Within a page: what lies behind may have been unmapped.
+        const std::uint64_t in_page = page_size - (begin & (page_size - 1));
+        std::uint64_t size = end - begin < sizeof(piece) ? end - begin : sizeof(piece);
+        size = size < in_page ? size : in_page;
+        if (!space.read(virt_addr{begin}, std::as_writable_bytes(std::span{piece}.first(size))))
+            return;
+        const std::string_view text{piece, size};
+        const auto zero = one_string ? text.find('\0') : text.npos;
+        out.put(text.substr(0, zero == text.npos ? zero : zero + 1));
+        if (zero != text.npos)
+            return;
+        begin += size;
+    }
+}
+
+// The arguments as they are in the program's memory. One that wrote over the last zero has made a title of them, which
+// may reach into its environment (setproctitle).
 template <class System>
 result<> write_process_command_line(process<System>& p, text_builder& out)
 {
-    if (const auto image = p.find_image())
-        out.put(image->arguments());
+    const auto image = p.find_image();
+    if (!image || image->arguments.empty())
+        return {};
+    const auto& arguments = image->arguments;
+    auto& space = image->space();
+    char last = '\0';
+    const bool read = space.read(virt_addr{arguments.end - 1}, std::as_writable_bytes(std::span{&last, 1})).has_value();
+    const bool title = read && last != '\0';
+    copy_text(space, arguments.begin, title ? image->environment.end : arguments.end, title, out);
     return out.status();
 }
 
@@ -236,17 +272,25 @@ result<> write_process_root(process<System>& p, text_builder& out)
     return write_place(p.system(), p.copy_paths().root, out);
 }
 
+// Errors: fs::errors::not_found.
+template <class System>
+[[nodiscard]] result<ref<fs::file>> find_descriptor(process<System>& p, int descriptor)
+{
+    const auto descriptors = p.find_descriptors();
+    if (descriptors)
+        if (auto opened = descriptors->get(descriptor))
+            return opened;
+    return fail(fs::errors::not_found);
+}
+
 // What a descriptor stands for: the target of /proc/PID/fd/N. Errors: fs::errors::not_found.
 template <class System>
 result<> write_descriptor(process<System>& p, int descriptor, text_builder& out)
 {
-    const auto descriptors = p.find_descriptors();
-    const auto opened = descriptors ? descriptors->get(descriptor) : result<ref<fs::file>>{fail(fs::errors::not_found)};
-    if (!opened)
-        return fail(fs::errors::not_found);
-    if ((*opened)->where())
-        return write_place(p.system(), (*opened)->where(), out);
-    return out.put("pipe:[", (*opened)->node().number(), ']').status();
+    const auto opened = EXO_TRY(find_descriptor(p, descriptor));
+    if (opened->where())
+        return write_place(p.system(), opened->where(), out);
+    return out.put("pipe:[", opened->node().number(), ']').status();
 }
 
 } // namespace exo::proc

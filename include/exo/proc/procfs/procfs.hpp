@@ -257,6 +257,16 @@ public:
         std::memcpy(into.data(), text.data(), text.size() < into.size() ? text.size() : into.size());
         return text.size();
     }
+    // A descriptor's leads to the open file, whether a path leads there or not.
+    [[nodiscard]] result<bool> jump(fs::location& target) override
+    {
+        const subject& link = this->about();
+        if (link.descriptor < 0)
+            return false;
+        const auto opened = EXO_TRY(find_descriptor(*link.about, link.descriptor));
+        target = EXO_TRY(link.system().vfs().place_of(*opened));
+        return true;
+    }
 
 private:
     void last_reference() noexcept override { delete_object(this->environment().heap, this); }
