@@ -19,10 +19,13 @@
 
 namespace exo::proc {
 
-// What a word is, whoever looks at it: an object (an address space, or what backs a shared mapping) and a place in it.
+// What a word is, whoever looks at it: an object (an address space, or what backs a shared mapping: files by their
+// identity, since each opening is an object of its own) and a place in it.
 struct futex_key {
     const void* object{};
     std::uint64_t offset{};
+    std::uint64_t device{};
+    std::uint64_t inode{};
 
     friend constexpr bool operator==(futex_key, futex_key) = default;
 };
@@ -36,9 +39,13 @@ template <class Space>
     const auto region = space.region_at(virt_addr{word.value()});
     if (!region)
         return fail(errors::bad_address, word.value());
-    if (region->kind == mm::sharing::shared && region->backing)
-        return futex_key{region->backing.get(), region->offset + (word.value() - region->range.begin.value())};
-    return futex_key{&space, word.value()};
+    if (region->kind != mm::sharing::shared || !region->backing)
+        return futex_key{&space, word.value()};
+    const std::uint64_t offset = region->offset + (word.value() - region->range.begin.value());
+    const mm::pager_identity identity = region->backing->identity();
+    if (identity.inode == 0)
+        return futex_key{region->backing.get(), offset};
+    return futex_key{nullptr, offset, identity.device, identity.inode};
 }
 
 class futex_table {
@@ -114,7 +121,8 @@ private:
     bucket& bucket_of(futex_key key)
     {
         const auto mixed =
-            (reinterpret_cast<std::uintptr_t>(key.object) >> 6 ^ key.offset >> 2) * 0x9e3779b97f4a7c15;
+            (reinterpret_cast<std::uintptr_t>(key.object) >> 6 ^ key.offset >> 2 ^ key.inode << 32) *
+            0x9e3779b97f4a7c15;
         return buckets_[mixed >> 58];
     }
 
