@@ -462,4 +462,140 @@ TEST_CASE("sigreturn takes no privilege from a forged frame")
     check_clean(machine);
 }
 
+TEST_CASE("who waits for a signal gets it, even one that would be ignored")
+{
+    simulated_kernel machine;
+    const auto child = machine.add([](view& self) { self.exit(4); });
+    const auto status = machine.run([&](view& self) {
+        change_mask(self, 0, proc::signal_set::of(signal::sigchld));
+        self.fork(child);
+        const auto at = self.allocate(8);
+        self.store(at, proc::signal_set::of(signal::sigchld).bits());
+        CHECK(self.call(nr::rt_sigtimedwait, at, 0, 0, 8) == 17);
+        wait_for(self);
+        self.exit(6);
+    });
+    CHECK(status == 6);
+    check_clean(machine);
+}
+
+TEST_CASE("init is sent only what it has a handler for, and dies of its own faults")
+{
+    simulated_kernel machine;
+    const auto status = machine.run([&](view& self) {
+        for (const auto s : {signal::sigterm, signal::sigint, signal::sigstop, signal::sigsegv})
+            CHECK(self.call(nr::kill, 1, static_cast<int>(s)) == 0);
+        change_mask(self, 0, proc::signal_set::of(signal::sigterm));
+        CHECK(self.call(nr::kill, 1, 15) == 0);
+        change_mask(self, 2, {});
+        CHECK(self.call(nr::alarm, 1) == 0);
+        CHECK(sleep_for(self, 2'000'000'000) == 0);
+        self.store(8, 1);
+        self.exit(0);
+    });
+    CHECK(status == 128 + 11);
+    check_clean(machine);
+}
+
+TEST_CASE("a restartable sequence that is disturbed goes on at its abort handler")
+{
+    using linux_abi::sequence_area;
+    using linux_abi::sequence_record;
+    constexpr std::uint32_t signature = 0x53053053;
+    simulated_kernel machine;
+    const auto spins = machine.add([](view& self) {
+        self.spend(milliseconds(500));
+        self.exit(0);
+    });
+    const auto counter = add_counter(machine);
+    std::uint64_t area_at = 0; // of the program's data; where the functions end is known when all are there
+    const auto aborts = machine.add([&](view& self) {
+        const auto at = machine.data_begin() + 4;
+        self.store(at, self.load<int>(at) + 1);
+    });
+    const auto enter = [&](view& self, std::uint64_t area, std::uint64_t handler) {
+        self.store(area + 64, sequence_record{.version = 0, .flags = 0, .begin = self.frame.rip, .size = 16,
+                                              .abort = handler});
+        self.store(area + offsetof(sequence_area, sequence), area + 64);
+    };
+    // The registration of a child, and what a wrong descriptor does to it.
+    const auto wrong = machine.add([&](view& self) {
+        const auto area = self.load<std::uint64_t>(area_at);
+        CHECK(self.call(nr::rseq, area, 32, 0, signature) == minus(posix::busy));
+        set_action(self, machine, signal::sigsegv, counter);
+        enter(self, area, counter); // no signature before it
+        self.call(nr::kill, self.call(nr::getpid), 10);
+        FAIL_CHECK("went on without a signature");
+    });
+    machine.add_program("/bin/fresh", machine.add([&](view& self) {
+        const auto area = self.allocate(64) & ~std::uint64_t{31};
+        CHECK(self.call(nr::rseq, area, 32, 1, signature) == minus(posix::inval));
+        CHECK(self.call(nr::rseq, area, 32, 0, signature) == 0);
+        self.exit(3);
+    }));
+    const auto executes = machine.add([&](view& self) { execute(self, "/bin/fresh", {"fresh"}); });
+
+    machine.run([&](view& self) {
+        area_at = machine.data_begin() + 8;
+        const auto area = static_cast<std::uint64_t>(self.call(nr::mmap, 0, 4096, 3, 0x22, -1, 0));
+        const auto cpu = [&] { return self.load<std::uint32_t>(area + offsetof(sequence_area, cpu)); };
+        const auto set_cpu = [&](std::uint32_t to) { self.store(area + offsetof(sequence_area, cpu), to); };
+        const auto aborted = [&] { return self.load<int>(machine.data_begin() + 4); };
+        self.store(area_at, area);
+        CHECK(self.call(nr::mprotect, aborts & ~(page_size - 1), 4096, 7) == 0);
+        self.store(aborts - 4, signature);
+
+        CHECK(self.call(nr::rseq, area, 32, 1, signature) == minus(posix::inval));
+        CHECK(self.call(nr::rseq, area + 8, 32, 0, signature) == minus(posix::inval));
+        CHECK(self.call(nr::rseq, area, 31, 0, signature) == minus(posix::inval));
+        CHECK(self.call(nr::rseq, area, 32, 2, signature) == minus(posix::inval));
+        CHECK(self.call(nr::rseq, 0xffff'8000'0000'0000, 32, 0, signature) == minus(posix::fault));
+        set_cpu(sequence_area::no_cpu);
+        CHECK(self.call(nr::rseq, area, 32, 0, signature) == 0);
+        CHECK(cpu() == 0);
+        CHECK(self.call(nr::rseq, area, 32, 0, signature) == minus(posix::busy));
+        CHECK(self.call(nr::rseq, area, 32, 0, 1) == minus(posix::perm));
+        CHECK(self.call(nr::rseq, area + 32, 32, 0, signature) == minus(posix::inval));
+
+        // Another program takes the CPU.
+        self.fork(spins);
+        set_cpu(99);
+        enter(self, area, aborts);
+        const auto stack = self.frame.rsp;
+        self.frame.rsp -= 8;
+        self.store(self.frame.rsp, self.frame.rip + 12); // where the handler goes back to
+        self.spend(milliseconds(300));
+        CHECK(self.frame.rsp == stack);
+        CHECK(aborted() == 1);
+        CHECK(cpu() == 0);
+        CHECK(self.load<std::uint64_t>(area + offsetof(sequence_area, sequence)) == 0);
+        wait_for(self);
+
+        // A signal.
+        set_action(self, machine, signal::sigusr1, counter);
+        enter(self, area, aborts);
+        self.frame.rsp -= 8;
+        self.store(self.frame.rsp, self.frame.rip + 8);
+        self.call(nr::kill, 1, 10);
+        CHECK(self.frame.rsp == stack);
+        CHECK(aborted() == 2);
+        CHECK(self.load<int>(machine.data_begin()) == 1);
+
+        self.fork(wrong);
+        CHECK(wait_for(self).word == wait_status::killed(signal::sigsegv).word());
+        self.fork(executes);
+        CHECK(wait_for(self).word == 3 << 8);
+
+        CHECK(self.call(nr::rseq, area, 32, 1, 1) == minus(posix::perm));
+        CHECK(self.call(nr::rseq, area, 32, 1, signature) == 0);
+        CHECK(cpu() == sequence_area::no_cpu);
+        self.fork(spins);
+        set_cpu(99);
+        self.spend(milliseconds(300));
+        CHECK(cpu() == 99);
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 } // namespace

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <exo/base/posix.hpp>
+#include <exo/linux/restartable_sequence.hpp>
 #include <exo/linux/signal_calls.hpp>
 #include <exo/proc/signal.hpp>
 #include <exo/proc/wait_status.hpp>

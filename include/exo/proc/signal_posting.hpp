@@ -26,6 +26,15 @@ void refresh_interruption(thread<System>& t)
         t.task.interrupt_pending.store(true);
 }
 
+// Whether nothing comes of a signal. Init is sent only what it has a handler for, as on Linux, save SIGKILL: a machine
+// that is to stop has no other way to end it. With the process's lock held.
+template <class System>
+[[nodiscard]] bool is_ignored(const process<System>& p, signal s)
+{
+    const signal_action& action = p.actions[s];
+    return action.ignores(s) || (p.id() == init_id && action.is_default() && s != signal::sigkill);
+}
+
 // With the process table locked. Errors: signal_queue_full.
 template <class System>
 result<> post(typename process_table<System>::guard& guard, process<System>& target, const signal_info& info,
@@ -73,8 +82,11 @@ result<> post(typename process_table<System>::guard& guard, process<System>& tar
         } else if (info.number == signal::sigkill) {
             continued = target.stopping.exchange(false, std::memory_order_acq_rel);
         }
-        // A blocked signal stays pending even if it is ignored now: the action may have changed when it is unblocked.
-        if (!target.actions[info.number].ignores(info.number) || t->blocked.contains(info.number)) {
+        // A blocked signal stays pending even if it is ignored now: the action may have changed when it is unblocked,
+        // or the thread waits for it (sigtimedwait).
+        const bool kept = t->blocked.contains(info.number) ||
+                          (t->blocked_is_temporary && t->blocked_before.contains(info.number));
+        if (kept || !is_ignored(target, info.number)) {
             auto& queue = to == recipient::process ? target.pending : t->pending;
             if (auto added = queue.add(info); !added)
                 return added;
