@@ -315,5 +315,5 @@ TEST_CASE("the rank ledger follows locks taken in order on each CPU, let go in a
     CHECK(held.in_order(lock_rank::device)); // another CPU holds nothing
     cpu.at = 0;
     b.unlock();
-    CHECK(held.in_order(lock_rank::exec));
+    CHECK(held.in_order(lock_rank::file_position));
 }

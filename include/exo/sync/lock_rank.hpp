@@ -14,7 +14,6 @@ enum class lock_rank : std::uint8_t {
     heap,
     wait_queue,
     timers,
-    run_queue,
     device,
     page_cache,
     page_reclaimer,
@@ -22,7 +21,6 @@ enum class lock_rank : std::uint8_t {
     dentries,
     mount_table,
     page_table,
-    address_space_cpus,
     descriptors,
     process,
     process_table,
@@ -35,7 +33,6 @@ enum class lock_rank : std::uint8_t {
     regions,
     file_content, // one writer of a file at a time; held while user memory is copied, so a fault may be taken
     file_position,
-    exec,
 };
 
 } // namespace exo::sync
