@@ -81,6 +81,7 @@ template <class System, class Announce>
         auto guard = system.processes().lock();
         p.group = parent.group;
         p.session = parent.session;
+        p.main_thread = t; // what its group is sent from now on reaches it, before it runs
         if (auto inserted = system.processes().insert(guard, child); !inserted) {
             guard.unlock();
             thread<System>::destroy(t);
@@ -92,6 +93,10 @@ template <class System, class Announce>
         ref<process<System>> gone;
         auto guard = system.processes().lock();
         gone = system.processes().remove(guard, p);
+        {
+            auto locked = p.lock();
+            p.main_thread = nullptr;
+        }
         guard.unlock();
         thread<System>::destroy(t);
         return fail(announced.error());
@@ -100,7 +105,6 @@ template <class System, class Announce>
         auto guard = system.processes().lock();
         p.parent = &parent;
         parent.children.push_back(p);
-        p.main_thread = t;
     }
     system.scheduler().start(t->task);
     if (request.wait_for_release)
