@@ -473,6 +473,20 @@ TEST_CASE("who waits for a signal gets it, even one that would be ignored")
         self.store(at, proc::signal_set::of(signal::sigchld).bits());
         CHECK(self.call(nr::rt_sigtimedwait, at, 0, 0, 8) == 17);
         wait_for(self);
+        // One that a timer sends again and again: the next comes when the one before was taken.
+        change_mask(self, 0, proc::signal_set::of(signal::sigalrm));
+        self.store(at, proc::signal_set::of(signal::sigalrm).bits());
+        const auto every = self.allocate(32);
+        self.store(every, linux_abi::interval_record{{0, 1}, {0, 1}});
+        CHECK(self.call(nr::setitimer, 0, every, 0) == 0);
+        for (int i = 0; i < 3; ++i)
+            CHECK(self.call(nr::rt_sigtimedwait, at, 0, 0, 8) == 14);
+        const auto ticks = [&] { return machine.kernel().metrics().value("exo_sched_ticks_total").value_or(0); };
+        const auto before = ticks();
+        self.spend(milliseconds(100));
+        CHECK(ticks() - before < 1000);
+        self.store(every, linux_abi::interval_record{});
+        CHECK(self.call(nr::setitimer, 0, every, 0) == 0);
         self.exit(6);
     });
     CHECK(status == 6);

@@ -151,10 +151,7 @@ result<std::uint64_t> sys_rt_sigtimedwait(call<System>& c, user_addr set, user_a
     proc::signal_info taken;
     const auto take = [&] {
         auto guard = c.process.lock();
-        taken = c.thread.pending.take(wanted);
-        if (taken.number == proc::signal::none)
-            taken = c.process.pending.take(wanted);
-        proc::refresh_interruption(c.thread);
+        taken = proc::take_signal(c.thread, wanted);
         return taken.number != proc::signal::none;
     };
     // The wanted ones are unblocked while the thread waits, so that they wake it.

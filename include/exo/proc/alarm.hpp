@@ -1,5 +1,6 @@
 // The real-time interval timer of a process (alarm, setitimer): it marks SIGALRM as due and wakes the thread, which
-// posts the signal to itself on its way to user mode.
+// posts the signal to itself on its way to user mode. One that repeats starts again when its signal is taken: so a
+// short interval costs nobody but the program itself.
 
 #pragma once
 
@@ -33,6 +34,7 @@ public:
     void set(typename System::scheduler_type& scheduler, typename System::task_type& task, const setting& next)
     {
         scheduler.cancel(*this);
+        waits_.store(false, std::memory_order_relaxed);
         task_ = &task;
         interval_ = next.interval;
         const instant due = next.remaining == duration{} ? instant::never() : scheduler.now() + next.remaining;
@@ -43,6 +45,21 @@ public:
         }
     }
 
+    // SIGALRM was taken. By the process's own thread, too.
+    void rearm(typename System::scheduler_type& scheduler)
+    {
+        if (!waits_.exchange(false, std::memory_order_relaxed))
+            return;
+        const instant now = scheduler.now();
+        instant due = deadline_.load(std::memory_order_relaxed);
+        if (due <= now) {
+            const auto missed = (now - due).nanoseconds() / interval_.nanoseconds() + 1;
+            due = due + nanoseconds(missed * interval_.nanoseconds());
+        }
+        deadline_.store(due, std::memory_order_relaxed);
+        scheduler.arm(*this, due);
+    }
+
 private:
     static instant expire(base& self, instant now) noexcept
     {
@@ -50,13 +67,15 @@ private:
         alarm.expired_.store(true);
         alarm.task_->interrupt_pending.store(true);
         alarm.scheduler_->unpark(alarm.task_);
-        const instant next = alarm.interval_ == duration{} ? instant::never() : now + alarm.interval_;
-        alarm.deadline_.store(next, std::memory_order_relaxed);
-        return next;
+        const bool repeats = alarm.interval_ != duration{};
+        alarm.waits_.store(repeats, std::memory_order_relaxed);
+        alarm.deadline_.store(repeats ? now + alarm.interval_ : instant::never(), std::memory_order_relaxed);
+        return instant::never();
     }
 
     std::atomic<bool>& expired_;
     std::atomic<instant> deadline_{instant::never()};
+    std::atomic<bool> waits_{}; // for its signal to be taken
     duration interval_{};
     typename System::scheduler_type* scheduler_{};
     typename System::task_type* task_{};

@@ -200,6 +200,23 @@ void stop_process(thread<System>& t, signal by)
     p.stop_events.wait(system.parker(), [&p] { return !p.stopping.load(std::memory_order_acquire); });
 }
 
+// The next pending signal of `wanted`, taken off: the thread's own before the process's; number none if there is none.
+// With the process's lock held.
+template <class System>
+[[nodiscard]] signal_info take_signal(thread<System>& t, signal_set wanted)
+{
+    auto& p = t.process();
+    if (p.alarm_expired.exchange(false, std::memory_order_acq_rel))
+        (void)p.pending.add({.number = signal::sigalrm, .code = signal_code::kernel});
+    auto taken = t.pending.take(wanted);
+    if (taken.number == signal::none)
+        taken = p.pending.take(wanted);
+    if (taken.number == signal::sigalrm)
+        p.alarm.rearm(t.system().scheduler());
+    refresh_interruption(t);
+    return taken;
+}
+
 struct delivery {
     signal_info info;
     signal_action action;
@@ -215,13 +232,7 @@ template <class System>
         delivery next;
         {
             auto guard = p.lock();
-            if (p.alarm_expired.exchange(false, std::memory_order_acq_rel))
-                (void)p.pending.add({.number = signal::sigalrm, .code = signal_code::kernel});
-            const auto wanted = signal_set{~t.blocked.bits()};
-            next.info = t.pending.take(wanted);
-            if (next.info.number == signal::none)
-                next.info = p.pending.take(wanted);
-            refresh_interruption(t);
+            next.info = take_signal(t, signal_set{~t.blocked.bits()});
             if (next.info.number == signal::none)
                 return std::nullopt;
             signal_action& action = p.actions[next.info.number];
