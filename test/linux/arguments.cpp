@@ -257,4 +257,30 @@ TEST_CASE("a futex wakes whoever sleeps on it, across processes when the memory 
     check_clean(machine);
 }
 
+TEST_CASE("a word in a file is one futex, however often the file was opened")
+{
+    simulated_kernel machine;
+    constexpr auto map = [](view& self) {
+        const auto file = self.call(nr::open, self.put("/tmp/words"), 0x42, 0600);
+        CHECK(self.call(nr::ftruncate, file, 4096) == 0);
+        return static_cast<std::uint64_t>(self.call(nr::mmap, 0, 4096, 3, 1, file, 0));
+    };
+    const auto waiter = machine.add([&](view& self) {
+        CHECK(self.call(nr::futex, map(self), 0, 0, 0, 0, 0) == 0);
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        const auto word = map(self);
+        const auto child = self.fork(waiter);
+        sleep_for(self, 1'000'000);
+        const auto woken = self.call(nr::futex, word, 1, 10, 0, 0, 0);
+        CHECK(woken == 1);
+        if (woken != 1)
+            self.call(nr::kill, child, 9);
+        CHECK(wait_for(self).word == 0);
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 } // namespace

@@ -409,4 +409,34 @@ TEST_CASE("two kernels live side by side in one process")
     check_clean(second);
 }
 
+TEST_CASE("a set-user-id program gives its owner's rights, except to who gave up gaining any")
+{
+    simulated_kernel machine;
+    machine.add_program("/bin/raised", machine.add([](view& self) {
+        self.exit(static_cast<int>(self.call(nr::geteuid)));
+    }));
+    constexpr int set_no_new_rights = 38, get_no_new_rights = 39;
+    const auto runs = machine.add([](view& self) {
+        CHECK(self.call(nr::setuid, 1000) == 0);
+        execute(self, "/bin/raised", {"raised"});
+    });
+    const auto gives_up = machine.add([](view& self) {
+        CHECK(self.call(nr::prctl, get_no_new_rights) == 0);
+        CHECK(self.call(nr::prctl, set_no_new_rights, 1) == 0);
+        CHECK(self.call(nr::prctl, get_no_new_rights) == 1);
+        CHECK(self.call(nr::setuid, 1000) == 0);
+        execute(self, "/bin/raised", {"raised"});
+    });
+    machine.run([&](view& self) {
+        CHECK(self.call(nr::chown, self.put("/bin/raised"), 42, 42) == 0);
+        CHECK(self.call(nr::chmod, self.put("/bin/raised"), 04755) == 0);
+        self.fork(runs);
+        CHECK(wait_for(self).word == 42 << 8);
+        self.fork(gives_up);
+        CHECK(wait_for(self).word == (1000 & 0xff) << 8);
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 } // namespace
