@@ -40,7 +40,7 @@ struct this_cpu_tlb {
     void invalidate_page(virt_addr a) noexcept { x86_64::invalidate_page(a.value()); }
     void invalidate_range(const virt_range& r, std::uint64_t step) noexcept
     {
-        for (virt_addr a = r.begin; a < r.end; a += step)
+        for (virt_addr a = r.begin; a != r.end; a += step)
             invalidate_page(a);
     }
     void invalidate_space(hal::address_space_id) noexcept { write_cr3(read_cr3()); }
