@@ -1,8 +1,8 @@
 // Every way into the kernel and out of it, and the switch between kernel stacks.
 //
-// GS: in the kernel its base is this CPU's block, in user mode the program's; SWAPGS exchanges the two. An entry that can
-// interrupt kernel code at a moment when GS is still (or again) the program's, asks the register itself; the others go
-// by the privilege that they interrupted. FSGSBASE stays off, so that a program cannot make its base look like ours.
+// GS: in the kernel its base is this CPU's block, in user mode the program's; SWAPGS exchanges the two. An entry that
+// can interrupt kernel code at a moment when GS is still (or again) the program's, asks the register itself; the others
+// go by the privilege that they interrupted. FSGSBASE stays off, so that a program cannot make its base look like ours.
 //
 // The frame is exo::x86_64::trap_frame, at a multiple of 16 when C++ is called.
 
@@ -106,7 +106,8 @@ exo_trap_any_gs:
     jz 3f
     cmpq $VECTOR_DEBUG, FRAME_VECTOR(%rsp)
     jne 3f
-    // A debug trap of a program is an ordinary exception: its thread may sleep in it, so it moves to the thread's stack.
+    // A debug trap of a program is an ordinary exception: its thread may sleep in it, so it moves to the thread's
+    // stack.
     movq %rsp, %rsi
     movq %gs:CPU_KERNEL_STACK, %rdi
     subq $(FRAME_WORDS * 8), %rdi
@@ -140,9 +141,9 @@ exo_system_call_entry:
     save_registers
     movq %rsp, %rdi
     call exo_on_system_call
-    // SYSRET takes RIP from RCX and RFLAGS from R11. With an RIP that is not canonical it faults in ring 0 on the user's
-    // stack (SDM volume 2, SYSRET), and it does not restore RF or TF as IRET does: those frames leave by IRET, as does one
-    // that somebody changed so that RCX and R11 are to differ.
+    // SYSRET takes RIP from RCX and RFLAGS from R11. With an RIP that is not canonical it faults in ring 0 on the
+    // user's stack (SDM volume 2, SYSRET), and it does not restore RF or TF as IRET does: those frames leave by IRET,
+    // as does one that somebody changed so that RCX and R11 are to differ.
     movq FRAME_RIP(%rsp), %rcx
     cmpq %rcx, 13 * 8(%rsp)
     jne trap_return

@@ -1,5 +1,5 @@
-// A kernel that is not exo's, with exo's mapper: maps a fresh frame at 0x10000000, uses it, unmaps it, and shows that the
-// next access faults. Tells COM1; QEMU exits with 33 if all went well.
+// A kernel that is not exo's, with exo's mapper: maps a fresh frame at 0x10000000, uses it, unmaps it, and shows that
+// the next access faults. Tells COM1; QEMU exits with 33 if all went well.
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/multiboot2.hpp>
 #include <exo/arch/x86_64/paging.hpp>

@@ -1,5 +1,5 @@
-// Scheduling policies without a scheduler: an event loop of one's own gives its jobs exo's priorities and turns. The only
-// things that exo gets from the program are its clock (a number) and `panic`.
+// Scheduling policies without a scheduler: an event loop of one's own gives its jobs exo's priorities and turns. The
+// only things that exo gets from the program are its clock (a number) and `panic`.
 
 #include <cstdio>
 #include <cstdlib>

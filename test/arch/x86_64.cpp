@@ -58,7 +58,8 @@ TEST_CASE("a message-signalled interrupt names CPU and vector")
     CHECK(message.address == 0xfee0'3000);
     CHECK(message.data == 0x41);
     CHECK(redirection_entry{}.low() == 0x10000);
-    CHECK(redirection_entry{.vector = 0x31, .active_low = true, .level_triggered = true, .masked = false}.low() == 0xa031);
+    CHECK(redirection_entry{.vector = 0x31, .active_low = true, .level_triggered = true, .masked = false}.low() ==
+          0xa031);
 }
 
 TEST_CASE("CPUID is decoded from recorded leaves, and leaves that a CPU lacks are not asked for")
@@ -119,8 +120,8 @@ TEST_CASE("FPU state: a fresh one can be loaded, and what would fault when loade
     CHECK_FALSE(layout.is_loadable(area));
     layout.initialize(area);
     CHECK(layout.is_loadable(area));
-    for (const auto& [at, bit] : {std::pair{26u, 0x01}, std::pair{512u, 0x08}, std::pair{519u, 0x80}, std::pair{520u, 0x01},
-                                  std::pair{575u, 0x01}}) {
+    for (const auto& [at, bit] : {std::pair{26u, 0x01}, std::pair{512u, 0x08}, std::pair{519u, 0x80},
+                                  std::pair{520u, 0x01}, std::pair{575u, 0x01}}) {
         auto bad = area;
         bad[at] |= static_cast<std::byte>(bit);
         CHECK_FALSE(layout.is_loadable(bad));

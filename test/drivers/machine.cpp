@@ -429,7 +429,10 @@ TEST_CASE("I/O APIC: every input masked at first; a route is never live while ha
         std::map<std::uint32_t, std::uint32_t> values{{1, 23 << 16 | 0x11}};
         std::uint32_t selected{};
         bool torn{};
-        std::uint32_t read(std::uint32_t offset, unsigned) override { return offset == 0 ? selected : values[selected]; }
+        std::uint32_t read(std::uint32_t offset, unsigned) override
+        {
+            return offset == 0 ? selected : values[selected];
+        }
         void write(std::uint32_t offset, unsigned, std::uint32_t value) override
         {
             if (offset == 0) {
@@ -611,8 +614,9 @@ TEST_CASE("PCI: every function behind every bridge is found once")
         {
             const unsigned bus = selected >> 16 & 0xff, dev = selected >> 11 & 31, fun = selected >> 8 & 7;
             const unsigned offset = (selected & 0xfc) + (port - 0xcfc);
-            const bool there = bus == 0 ? (dev == 0 && fun == 0) || (dev == 3 && (fun == 0 || fun == 5)) || (dev == 31 && fun == 0)
-                                        : bus == 7 && dev == 1 && fun == 0;
+            const bool there =
+                bus == 0 ? (dev == 0 && fun == 0) || (dev == 3 && (fun == 0 || fun == 5)) || (dev == 31 && fun == 0)
+                         : bus == 7 && dev == 1 && fun == 0;
             const bool bridge = (bus == 0 && dev == 31) || bus == 7;
             if (!there)
                 return 0xffff'ffff >> (32 - 8 * bytes);

@@ -170,8 +170,8 @@ TEST_CASE("a request that the device fails is an I/O error, and the next one wor
 
 TEST_CASE("a device that breaks the protocol is stopped, and every request from then on is an I/O error")
 {
-    for (const auto how : {misbehaviour::claims_too_much, misbehaviour::unknown_descriptor, misbehaviour::inside_of_chain,
-                           misbehaviour::idle_slot}) {
+    for (const auto how : {misbehaviour::claims_too_much, misbehaviour::unknown_descriptor,
+                           misbehaviour::inside_of_chain, misbehaviour::idle_slot}) {
         CAPTURE(static_cast<int>(how));
         world w;
         REQUIRE(w.open());

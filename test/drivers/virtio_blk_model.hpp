@@ -289,7 +289,8 @@ inline void virtio_blk_model::write_memory(std::uint64_t address, unsigned bytes
     REQUIRE(address >= registers_base);
     const auto offset = address - registers_base;
     const auto half = [&](std::uint64_t& whole, bool high) {
-        whole = high ? (whole & 0xffff'ffff) | std::uint64_t{value} << 32 : (whole & ~std::uint64_t{0xffff'ffff}) | value;
+        whole =
+            high ? (whole & 0xffff'ffff) | std::uint64_t{value} << 32 : (whole & ~std::uint64_t{0xffff'ffff}) | value;
     };
     if (offset == 0x3000 + std::uint64_t{how_.notify_offset} * notify_multiplier) {
         CHECK(bytes == 2);
@@ -488,8 +489,14 @@ struct model_registers {
     std::uint64_t base{};
 
     std::uint8_t read8(std::uint32_t o) noexcept { return static_cast<std::uint8_t>(model->read_memory(base + o, 1)); }
-    std::uint16_t read16(std::uint32_t o) noexcept { return static_cast<std::uint16_t>(model->read_memory(base + o, 2)); }
-    std::uint32_t read32(std::uint32_t o) noexcept { return static_cast<std::uint32_t>(model->read_memory(base + o, 4)); }
+    std::uint16_t read16(std::uint32_t o) noexcept
+    {
+        return static_cast<std::uint16_t>(model->read_memory(base + o, 2));
+    }
+    std::uint32_t read32(std::uint32_t o) noexcept
+    {
+        return static_cast<std::uint32_t>(model->read_memory(base + o, 4));
+    }
     void write8(std::uint32_t o, std::uint8_t v) noexcept { model->write_memory(base + o, 1, v); }
     void write16(std::uint32_t o, std::uint16_t v) noexcept { model->write_memory(base + o, 2, v); }
     void write32(std::uint32_t o, std::uint32_t v) noexcept { model->write_memory(base + o, 4, v); }

@@ -1,5 +1,5 @@
-// The laws of hal/parker.hpp, for any model: `run` starts one thread for each function, hands it the parker, and returns
-// when all have ended. Threads may run truly at once.
+// The laws of hal/parker.hpp, for any model: `run` starts one thread for each function, hands it the parker, and
+// returns when all have ended. Threads may run truly at once.
 
 #pragma once
 

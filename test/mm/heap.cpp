@@ -84,7 +84,8 @@ TEST_CASE_TEMPLATE("Objects of all sizes and alignments never overlap, keep thei
                 auto victim = std::next(objects.begin(), static_cast<int>(random() % objects.size()));
                 std::byte* at = victim->first;
                 const auto [size, alignment, contents] = victim->second;
-                REQUIRE(std::all_of(at, at + size, [filled = std::byte{contents}](std::byte b) { return b == filled; }));
+                REQUIRE(
+                    std::all_of(at, at + size, [filled = std::byte{contents}](std::byte b) { return b == filled; }));
                 w.heap.deallocate(at, size, alignment);
                 objects.erase(victim);
             }

@@ -57,7 +57,8 @@ public:
     };
 
     explicit world(unsigned count = 1)
-        : machine{count}, processors(count), sched{processors, context, machine, machine, machine, machine, machine, own}
+        : machine{count},
+          processors(count), sched{processors, context, machine, machine, machine, machine, machine, own}
     {
         machine.connect([this] { sched.on_tick(); }, [this] { sched.preempt_if_needed(); });
         for (unsigned i = 0; i < count; ++i)

@@ -2,8 +2,8 @@
 // elements, so nothing allocates and nothing fails.
 //
 // `Key` is a data member, a member function, or a function object of T; keys compare with <. Elements with equal keys
-// stand in the order of insertion. A key does not change while its element is in a tree. An AVL tree (Adelson-Velsky and
-// Landis 1962): insert, erase and searches take time logarithmic in the size, first() constant time.
+// stand in the order of insertion. A key does not change while its element is in a tree. An AVL tree (Adelson-Velsky
+// and Landis 1962): insert, erase and searches take time logarithmic in the size, first() constant time.
 
 #pragma once
 

@@ -1,6 +1,6 @@
-// ACPI tables (ACPI specification 6.5, chapter 5) as far as a kernel needs them to start: where the interrupt controllers
-// are, how the machine powers off. Firmware is not trusted: every length and checksum is verified, and a table that is
-// wrong is as good as absent.
+// ACPI tables (ACPI specification 6.5, chapter 5) as far as a kernel needs them to start: where the interrupt
+// controllers are, how the machine powers off. Firmware is not trusted: every length and checksum is verified, and a
+// table that is wrong is as good as absent.
 //
 // Physical memory is reached through a function `span<const byte> map(phys_addr, size_t)`, empty where nothing can be
 // read; what it returns stays valid.
@@ -139,8 +139,8 @@ struct interrupt_controllers {
     static_vector<io_apic_entry, 8> io_apics;
     static_vector<source_override, 16> overrides;
 
-    // `madt` is the whole table, as tables::find returns it. Entries that do not fit are left out; the walk stops at one
-    // whose length is wrong.
+    // `madt` is the whole table, as tables::find returns it. Entries that do not fit are left out; the walk stops at
+    // one whose length is wrong.
     [[nodiscard]] static interrupt_controllers parse(std::span<const std::byte> madt)
     {
         using detail::load;

@@ -1,5 +1,5 @@
-// The local APIC of the CPU that runs the call (SDM volume 3, chapter 11), in xAPIC mode: enabling, end of interrupt, and
-// its timer as a DeadlineTimer.
+// The local APIC of the CPU that runs the call (SDM volume 3, chapter 11), in xAPIC mode: enabling, end of interrupt,
+// and its timer as a DeadlineTimer.
 
 #pragma once
 

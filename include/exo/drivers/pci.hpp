@@ -1,8 +1,8 @@
 // PCI functions: finding them, their address windows and capabilities, and message-signalled interrupts (PCI Local Bus
 // specification 3.0; PCI Express changes nothing here).
 //
-// The 256 bytes of configuration of one function are a RegisterAccess. Devices are not trusted: lists of capabilities are
-// walked a bounded number of steps, and what does not fit its window is an error.
+// The 256 bytes of configuration of one function are a RegisterAccess. Devices are not trusted: lists of capabilities
+// are walked a bounded number of steps, and what does not fit its window is an error.
 
 #pragma once
 
@@ -86,9 +86,9 @@ public:
     // Lets the function answer in its memory windows and reach RAM, and turns its interrupt pin off.
     void enable() noexcept
     {
-        config_.write16(config::command, static_cast<std::uint16_t>(config_.read16(config::command) |
-                                                                    config::command_memory | config::command_bus_master |
-                                                                    config::command_no_intx));
+        config_.write16(config::command,
+                        static_cast<std::uint16_t>(config_.read16(config::command) | config::command_memory |
+                                                   config::command_bus_master | config::command_no_intx));
     }
 
     // Calls `visit(id, offset)` for each capability until it returns true; whether it did.
@@ -107,8 +107,8 @@ public:
         return false;
     }
 
-    // The physical addresses of memory window `index` (0 to 5); it is measured with decoding off. Errors: malformed when
-    // there is no such window, or it is one of ports.
+    // The physical addresses of memory window `index` (0 to 5); it is measured with decoding off. Errors: malformed
+    // when there is no such window, or it is one of ports.
     [[nodiscard]] result<phys_range> window(unsigned index)
     {
         constexpr std::uint32_t is_port = 1, type_mask = 6, type_64_bits = 4, flags = 0xf;

@@ -21,8 +21,8 @@ namespace exo::drivers {
 static_assert(days_since_1970(1970, 1, 1) == 0);
 static_assert(days_since_1970(2000, 3, 1) == 11017);
 
-// Reads until two readings agree, so that none falls into an update; gives up after a bounded number and takes the last.
-// The century is that of 2000. `ports` starts at port 0x70.
+// Reads until two readings agree, so that none falls into an update; gives up after a bounded number and takes the
+// last. The century is that of 2000. `ports` starts at port 0x70.
 template <hal::RegisterAccess Ports>
 [[nodiscard]] std::int64_t read_rtc(Ports ports) noexcept
 {

@@ -1,7 +1,7 @@
 // 16550 serial port (PC16550D datasheet): polled output that works in every context, input by interrupt.
 //
-// write() waits for the transmitter a bounded time per byte, then drops the byte: a port that is absent or stuck does not
-// stop the kernel.
+// write() waits for the transmitter a bounded time per byte, then drops the byte: a port that is absent or stuck does
+// not stop the kernel.
 
 #pragma once
 

@@ -1,7 +1,7 @@
 // Virtio 1.1 over PCI (virtio-v1.1): the modern transport (4.1) and the split virtqueue (2.6).
 //
-// The device is not trusted: an index or a descriptor that it makes up is protocol_error, never an access outside of the
-// queue.
+// The device is not trusted: an index or a descriptor that it makes up is protocol_error, never an access outside of
+// the queue.
 
 #pragma once
 
@@ -25,14 +25,15 @@ inline constexpr std::uint16_t pci_transitional_block = 0x1001;
 inline constexpr std::uint16_t block_type = 2;
 
 // Context: what the device claimed.
-inline constexpr error_kind protocol_error{"virtio", "protocol_error", "the device broke the virtio protocol", posix::io,
-                                           severity::degraded, recovery::give_up};
+inline constexpr error_kind protocol_error{"virtio",  "protocol_error",   "the device broke the virtio protocol",
+                                           posix::io, severity::degraded, recovery::give_up};
 // Context: the feature bits that it lacks, or the status that it took.
 inline constexpr error_kind not_agreed{"virtio", "not_agreed", "the device does not offer what the driver needs",
                                        posix::nodev, severity::degraded, recovery::give_up};
 
 namespace status {
-inline constexpr std::uint8_t acknowledge = 1, driver = 2, driver_ok = 4, features_ok = 8, needs_reset = 64, failed = 128;
+inline constexpr std::uint8_t acknowledge = 1, driver = 2, driver_ok = 4, features_ok = 8, needs_reset = 64,
+                              failed = 128;
 } // namespace status
 
 inline constexpr std::uint64_t feature_version_1 = std::uint64_t{1} << 32;

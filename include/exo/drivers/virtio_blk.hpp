@@ -1,8 +1,8 @@
 // Virtio block device (virtio-v1.1, 5.2) as a hal::block_device: several requests at once, straight to and from the
 // caller's memory, sleeping while the device works.
 //
-// A device that breaks the protocol, or leaves a request unanswered for too long, is stopped for good: so it cannot write
-// into memory that has meanwhile become somebody else's. From then on every request is an io_error.
+// A device that breaks the protocol, or leaves a request unanswered for too long, is stopped for good: so it cannot
+// write into memory that has meanwhile become somebody else's. From then on every request is an io_error.
 
 #pragma once
 
@@ -147,7 +147,8 @@ private:
         if (pieces_ < 2 || piece_bytes_ < sector_bytes || registers_.queue_size(0) < descriptors)
             return fail(virtio::not_agreed, registers_.queue_size(0));
         const std::uint64_t at = page_.frame().address().value();
-        EXO_TRY(registers_.enable_queue(0, descriptors, at, at + queue::available_at, at + queue::used_at, msix_vector));
+        EXO_TRY(
+            registers_.enable_queue(0, descriptors, at, at + queue::available_at, at + queue::used_at, msix_vector));
         registers_.start();
         stopped_.store(false, std::memory_order_release);
         return {};
@@ -233,7 +234,8 @@ private:
                 break;
             ++pieces;
             queue_[static_cast<std::uint16_t>(first + pieces)] = {
-                physical, static_cast<std::uint32_t>(length), static_cast<std::uint16_t>(virtio::descriptor_next | direction),
+                physical, static_cast<std::uint32_t>(length),
+                static_cast<std::uint16_t>(virtio::descriptor_next | direction),
                 static_cast<std::uint16_t>(first + pieces + 1)};
             done += length;
         }

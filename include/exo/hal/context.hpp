@@ -1,10 +1,10 @@
 // Context: a thread's registers, put aside while it does not run.
 //
 // Laws (test/laws/context_laws.hpp checks every model):
-//  - prepare(c, stack, entry, argument) makes c ready: the first switch_to it calls entry(argument) on that stack, whose
-//    contents it may use from the end down. entry never returns.
-//  - switch_to(from, to) saves the caller in `from`, continues whatever `to` holds, and returns when someone switches to
-//    `from` again; what the calling convention lets a function change may have changed, nothing else.
+//  - prepare(c, stack, entry, argument) makes c ready: the first switch_to it calls entry(argument) on that stack,
+//    whose contents it may use from the end down. entry never returns.
+//  - switch_to(from, to) saves the caller in `from`, continues whatever `to` holds, and returns when someone switches
+//    to `from` again; what the calling convention lets a function change may have changed, nothing else.
 //  - Both are called with interrupts off, and leave them so: entry starts with interrupts off.
 //  - A context that is not being run and never will be again may be destroyed, and its stack reused.
 

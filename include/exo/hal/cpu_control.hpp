@@ -1,8 +1,8 @@
 // CpuControl: what only the machine can do to its CPUs.
 //
 // Laws:
-//  - halt_until_interrupt() is called with interrupts disabled; it enables them and waits for one with no gap between, so
-//    that a wake-up decided before the call is not slept through. It returns with interrupts disabled again.
+//  - halt_until_interrupt() is called with interrupts disabled; it enables them and waits for one with no gap between,
+//    so that a wake-up decided before the call is not slept through. It returns with interrupts disabled again.
 //  - start(cpu, entry, argument) makes a CPU that is not running call entry(argument) on a stack of its own. Errors:
 //    not_supported, no_device.
 //  - power_off() does not return.

@@ -1,14 +1,15 @@
-// PteFormat: how a page-table entry is laid out. Pure: a format is a type whose static functions compute bits from words
-// and back, on any machine; loading and storing entries is EntryStore's.
+// PteFormat: how a page-table entry is laid out. Pure: a format is a type whose static functions compute bits from
+// words and back, on any machine; loading and storing entries is EntryStore's.
 //
-// Level 0 entries map base pages; the root table has level `levels - 1`. A table fills one page with 2^index_bits entries.
+// Level 0 entries map base pages; the root table has level `levels - 1`. A table fills one page with 2^index_bits
+// entries.
 //
 // Laws (test/laws/pte_format_laws.hpp checks every model):
-//  - Entry 0 is empty: neither table nor leaf, at every level. Every other entry that the functions here make is a table
-//    or a leaf, never both. Only entries with is_present() are used by hardware.
+//  - Entry 0 is empty: neither table nor leaf, at every level. Every other entry that the functions here make is a
+//    table or a leaf, never both. Only entries with is_present() are used by hardware.
 //  - leaf(a, level, x) for level <= largest_leaf_level, `a` aligned to the page of that level and below physical_limit:
-//    a leaf with address() a and attributes() x, x.software below 2^software_bits, accessed and dirty clear. What x asks
-//    for is granted exactly, but that read may come with write or execute. It is present exactly if x.access is
+//    a leaf with address() a and attributes() x, x.software below 2^software_bits, accessed and dirty clear. What x
+//    asks for is granted exactly, but that read may come with write or execute. It is present exactly if x.access is
 //    accessible(); otherwise it only remembers. The leaves of frames in a row differ each from the next by the same
 //    amount: leaf(a + n * d, level, x) == leaf(a, level, x) + n * (leaf(d, level, x) - leaf(0, level, x)).
 //  - is_global() is attributes().global of a leaf, and of leaves or'ed together: whether one of them is global.

@@ -1,5 +1,5 @@
-// RegisterAccess: the registers of one device, by byte offset. Drivers are templates over it, so that the same code runs
-// against hardware (ports, memory-mapped windows) and against device models on the host.
+// RegisterAccess: the registers of one device, by byte offset. Drivers are templates over it, so that the same code
+// runs against hardware (ports, memory-mapped windows) and against device models on the host.
 //
 // Laws:
 //  - Each call is exactly one access of the named width, in program order with the other calls on the same registers.
@@ -16,7 +16,8 @@
 namespace exo::hal {
 
 template <class T>
-concept RegisterAccess = requires(T& registers, std::uint32_t offset, std::uint8_t b, std::uint16_t w, std::uint32_t d) {
+concept RegisterAccess = requires(T& registers, std::uint32_t offset, std::uint8_t b, std::uint16_t w, std::uint32_t d)
+{
     { registers.read8(offset) } noexcept -> std::same_as<std::uint8_t>;
     { registers.read16(offset) } noexcept -> std::same_as<std::uint16_t>;
     { registers.read32(offset) } noexcept -> std::same_as<std::uint32_t>;

@@ -1,7 +1,7 @@
 // Topology: which CPUs share what, from near to far.
 //
-// Laws: distance(a, a) is same_cpu; distance is symmetric; a nearer level is transitive (what shares a core with b shares
-// with a whatever b does). Constant once the machine is up. Neither fails nor sleeps.
+// Laws: distance(a, a) is same_cpu; distance is symmetric; a nearer level is transitive (what shares a core with b
+// shares with a whatever b does). Constant once the machine is up. Neither fails nor sleeps.
 
 #pragma once
 

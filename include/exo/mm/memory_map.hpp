@@ -63,8 +63,8 @@ public:
         return {};
     }
 
-    // Takes out `bytes` bytes aligned to `alignment` (a power of two), as low as possible and below `limit`: boot loaders
-    // run at the top of memory, and an emulator is slow to write where code has run. Errors: out_of_memory.
+    // Takes out `bytes` bytes aligned to `alignment` (a power of two), as low as possible and below `limit`: boot
+    // loaders run at the top of memory, and an emulator is slow to write where code has run. Errors: out_of_memory.
     [[nodiscard]] result<phys_addr> take(std::uint64_t bytes, std::uint64_t alignment,
                                          phys_addr limit = phys_addr{~std::uint64_t{0}})
     {

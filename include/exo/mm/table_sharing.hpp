@@ -144,8 +144,8 @@ public:
     using entry = typename format::entry;
     using changes = table_changes<Memory>;
 
-    // own() gives tables the right to write back without an invalidation: a CPU that remembers otherwise faults, forgets,
-    // and tries again.
+    // own() gives tables the right to write back without an invalidation: a CPU that remembers otherwise faults,
+    // forgets, and tries again.
     static_assert(!format::hierarchical_write || !format::caches_absent);
 
     // An entry for a page in a table that belongs to the space alone.

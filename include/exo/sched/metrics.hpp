@@ -29,8 +29,8 @@ struct metrics {
 
     static constexpr trace::table_row<metrics> table[] = {
         trace::counts<&metrics::switches, metrics>("exo_sched_switches_total", "Switches from one thread to another"),
-        trace::counts<&metrics::voluntary_switches, metrics>("exo_sched_switches_voluntary_total",
-                                                             "Switches away from a thread that parked, yielded or ended"),
+        trace::counts<&metrics::voluntary_switches, metrics>(
+            "exo_sched_switches_voluntary_total", "Switches away from a thread that parked, yielded or ended"),
         trace::counts<&metrics::involuntary_switches, metrics>("exo_sched_switches_involuntary_total",
                                                                "Switches away from a thread that was preempted"),
         trace::counts<&metrics::ticks, metrics>("exo_sched_ticks_total", "Timer interrupts"),

@@ -2,8 +2,8 @@
 //
 // It models hal::Parker (and hal::InterruptControl: restore() is a point of pre-emption), so whatever sleeps in the
 // kernel sleeps here. Each CPU has a queue of its own, a SchedPolicy, that only this CPU touches, with interrupts off;
-// what comes from elsewhere passes through the CPU's inbox. Kernel code is pre-emptible wherever interrupts are on, so it
-// holds no spin lock there. The boot thread of each CPU becomes its idle thread in run().
+// what comes from elsewhere passes through the CPU's inbox. Kernel code is pre-emptible wherever interrupts are on, so
+// it holds no spin lock there. The boot thread of each CPU becomes its idle thread in run().
 //
 // What the composition owes: it calls on_tick() from the timer interrupt and on_kick() from the one that Hooks::kick
 // sends, and preempt_if_needed() before every return from an interrupt to code that had interrupts on.
@@ -47,8 +47,9 @@ concept SchedulerHooks = requires(T& hooks, Task& task, unsigned cpu) {
     { hooks.kick(cpu) } noexcept -> std::same_as<void>;
 };
 
-template <SchedPolicy Policy, hal::Context Context, hal::InterruptControl Interrupts, hal::CpuLocal Cpu, hal::Clock Clock,
-          hal::DeadlineTimer DeadlineTimer, hal::Idle Idle, class Hooks, class Recording = trace::recording>
+template <SchedPolicy Policy, hal::Context Context, hal::InterruptControl Interrupts, hal::CpuLocal Cpu,
+          hal::Clock Clock, hal::DeadlineTimer DeadlineTimer, hal::Idle Idle, class Hooks,
+          class Recording = trace::recording>
 class scheduler {
 public:
     using timer = typename timer_queue<Interrupts>::timer;
@@ -127,8 +128,9 @@ public:
     scheduler(const scheduler&) = delete;
     scheduler& operator=(const scheduler&) = delete;
 
-    // The calling thread, which holds interrupts enabled, becomes this CPU's idle thread; from here on the CPU runs what
-    // is started. Returns when `stop()` is true at a time when nothing wants to run; it is asked with interrupts off.
+    // The calling thread, which holds interrupts enabled, becomes this CPU's idle thread; from here on the CPU runs
+    // what is started. Returns when `stop()` is true at a time when nothing wants to run; it is asked with interrupts
+    // off.
     template <class Stop>
     void run_until(Stop stop)
     {
@@ -154,8 +156,8 @@ public:
         __builtin_unreachable();
     }
 
-    // `t` begins to run on this CPU, or on `cpu`, with interrupts enabled; it ends by exit_current(), at the latest when
-    // its entry function returns.
+    // `t` begins to run on this CPU, or on `cpu`, with interrupts enabled; it ends by exit_current(), at the latest
+    // when its entry function returns.
     void start(task& t) { start_on(t, nullptr); }
     void start(task& t, unsigned cpu) { start_on(t, &cpu); }
 
@@ -245,7 +247,8 @@ public:
     }
     [[nodiscard]] bool enabled() noexcept { return interrupts_.enabled(); }
 
-    // A timer that calls its handler on this CPU at `deadline`. Calls of arm and cancel for one timer exclude each other.
+    // A timer that calls its handler on this CPU at `deadline`. Calls of arm and cancel for one timer exclude each
+    // other.
     void arm(timer& t, instant deadline) noexcept
     {
         const state saved = interrupts_.save_and_disable();

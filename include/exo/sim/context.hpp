@@ -1,5 +1,5 @@
-// hal::Context on the host: fibers, so that the scheduler that boots runs threads of a simulation too, many on one thread
-// of the host. Known to AddressSanitizer and ThreadSanitizer.
+// hal::Context on the host: fibers, so that the scheduler that boots runs threads of a simulation too, many on one
+// thread of the host. Known to AddressSanitizer and ThreadSanitizer.
 //
 // A context stays on the host thread that prepared or first left it. System V ABI for x86-64, 3.2.1: what a function
 // preserves for its caller (rbx, rbp, r12 to r15, and the stack) is all that a switch has to save.

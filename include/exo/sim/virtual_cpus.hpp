@@ -2,8 +2,8 @@
 //
 // One object models InterruptControl, CpuLocal, Clock, DeadlineTimer and Idle. Code takes no time except where it says
 // so, by spend(); the CPU whose next event is the earliest goes on. Interrupts arrive as on hardware: when they are due
-// and enabled, in the middle of whatever runs there. The same inputs give the same run; explore(seed) also moves between
-// CPUs, and lets time pass, at any point where interrupts are on.
+// and enabled, in the middle of whatever runs there. The same inputs give the same run; explore(seed) also moves
+// between CPUs, and lets time pass, at any point where interrupts are on.
 
 #pragma once
 

@@ -1,5 +1,6 @@
-// A Parker and an InterruptControl behind one interface, so that what sleeps (wait queues, mutexes, and through them the
-// whole of fs) need not be a template over the scheduler. The calls that go through it are those about to sleep or wake.
+// A Parker and an InterruptControl behind one interface, so that what sleeps (wait queues, mutexes, and through them
+// the whole of fs) need not be a template over the scheduler. The calls that go through it are those about to sleep or
+// wake.
 
 #pragma once
 

@@ -1,5 +1,5 @@
-// The order in which locks are taken. A thread that holds a lock takes only locks of a lower rank: then no cycle, and no
-// deadlock, can form. Every lock names its rank in its type.
+// The order in which locks are taken. A thread that holds a lock takes only locks of a lower rank: then no cycle, and
+// no deadlock, can form. Every lock names its rank in its type.
 
 #pragma once
 

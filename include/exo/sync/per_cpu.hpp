@@ -1,5 +1,5 @@
-// Data of which each CPU has its own, so that CPUs do not wait for each other: reached through a pin, the proof that the
-// caller cannot be moved while it uses it.
+// Data of which each CPU has its own, so that CPUs do not wait for each other: reached through a pin, the proof that
+// the caller cannot be moved while it uses it.
 
 #pragma once
 

@@ -1,7 +1,7 @@
 // A lock observer that stops at the first lock taken out of order, on whatever run it happens, deadlock or not.
 //
-// One ledger for the machine notes which ranks each CPU holds; spinning locks are taken and let go on one CPU, so that is
-// all it takes. Locks name rank_checked<Ledger> as their observer and get the ledger when they are made.
+// One ledger for the machine notes which ranks each CPU holds; spinning locks are taken and let go on one CPU, so that
+// is all it takes. Locks name rank_checked<Ledger> as their observer and get the ledger when they are made.
 
 #pragma once
 

@@ -1,8 +1,8 @@
 // A spinning lock whose type says its rank and what it does to interrupts.
 //
-// lock() returns a guard; holding one, a thread keeps its CPU: the lock disables interrupts through its InterruptControl
-// until the guard ends, so it may also be taken in handlers and is never held by a thread that is not running. Fair by
-// ticket: waiters get the lock in the order of arrival. Holders do not sleep.
+// lock() returns a guard; holding one, a thread keeps its CPU: the lock disables interrupts through its
+// InterruptControl until the guard ends, so it may also be taken in handlers and is never held by a thread that is not
+// running. Fair by ticket: waiters get the lock in the order of arrival. Holders do not sleep.
 
 #pragma once
 
@@ -23,8 +23,8 @@ inline void spin_pause() noexcept
 #endif
 }
 
-// What every lock does about statistics and rank checks: nothing. Called with interrupts off; acquiring comes before the
-// lock waits.
+// What every lock does about statistics and rank checks: nothing. Called with interrupts off; acquiring comes before
+// the lock waits.
 struct unobserved {
     void acquiring(lock_rank) noexcept {}
     void acquired(lock_rank) noexcept {}

@@ -1,7 +1,7 @@
 // Threads that wait for something to become true.
 //
-// The waiter names the condition; whoever changes what it depends on calls wake_one or wake_all afterwards. No wake-up is
-// lost: a waiter is on the queue before it looks at the condition, a token (hal/parker.hpp) covers the time until it
+// The waiter names the condition; whoever changes what it depends on calls wake_one or wake_all afterwards. No wake-up
+// is lost: a waiter is on the queue before it looks at the condition, a token (hal/parker.hpp) covers the time until it
 // sleeps, and one that was woken but leaves for another reason passes the wake-up on. Wakers may be interrupt handlers.
 
 #pragma once

@@ -18,8 +18,8 @@ struct not_recording {
     static constexpr bool on = false;
 };
 
-// Counts for one writer at a time: one CPU with interrupts off, or under a lock. A component keeps one for each CPU, and
-// readers sum them.
+// Counts for one writer at a time: one CPU with interrupts off, or under a lock. A component keeps one for each CPU,
+// and readers sum them.
 template <class Recording>
 class counter {
 public:

@@ -1,7 +1,8 @@
 // Metrics by name: what the rooms of a kernel count, in one list that tests and exporters read.
 //
-// A room describes its counters once, in a table; a source binds the table to the objects that count, one for each CPU or
-// just one. Names follow Prometheus: exo_<room>_<what>[_<unit>][_total]. Sources come and go only while nobody reads.
+// A room describes its counters once, in a table; a source binds the table to the objects that count, one for each CPU
+// or just one. Names follow Prometheus: exo_<room>_<what>[_<unit>][_total]. Sources come and go only while nobody
+// reads.
 
 #pragma once
 

@@ -134,7 +134,8 @@ private:
         case tag::module: {
             if (payload.size() < 8)
                 return false;
-            const phys_range module{phys_addr{load<std::uint32_t>(payload, 0)}, phys_addr{load<std::uint32_t>(payload, 4)}};
+            const phys_range module{phys_addr{load<std::uint32_t>(payload, 0)},
+                                    phys_addr{load<std::uint32_t>(payload, 4)}};
             return module.begin <= module.end && modules.try_push_back(module);
         }
         case tag::acpi_old:

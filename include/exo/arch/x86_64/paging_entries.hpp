@@ -1,6 +1,6 @@
-// EntryStore of x86-64: aligned 8-byte accesses are single (Intel SDM 3A, 9.1.1), stores become visible in program order
-// (9.2.2), and a walk reads memory as a load does; what was absent is never remembered (4.10.4.3), so publishing needs
-// no instruction. Written over std::atomic_ref, so it serves any host as well.
+// EntryStore of x86-64: aligned 8-byte accesses are single (Intel SDM 3A, 9.1.1), stores become visible in program
+// order (9.2.2), and a walk reads memory as a load does; what was absent is never remembered (4.10.4.3), so publishing
+// needs no instruction. Written over std::atomic_ref, so it serves any host as well.
 
 #pragma once
 

@@ -1,10 +1,10 @@
 // SCHED_FIFO and SCHED_RR of POSIX.1-2017 (2.8.4, Process Scheduling): priorities 1 to 99, the highest runs.
 //
-// Both disciplines share the list of their priority, as the standard has it: a FIFO thread runs until it sleeps, yields or
-// something higher comes; a round-robin thread also goes to the end of its list when its quantum is used up. Constant
-// time whatever the number of threads: a bitmap tells which lists may have any. What a switch between lone threads would
-// undo again is left alone: the running thread keeps its place at the head of its list, and a bit is cleared only when
-// its list is found empty.
+// Both disciplines share the list of their priority, as the standard has it: a FIFO thread runs until it sleeps, yields
+// or something higher comes; a round-robin thread also goes to the end of its list when its quantum is used up.
+// Constant time whatever the number of threads: a bitmap tells which lists may have any. What a switch between lone
+// threads would undo again is left alone: the running thread keeps its place at the head of its list, and a bit is
+// cleared only when its list is found empty.
 
 #pragma once
 
