@@ -5,7 +5,7 @@ cmake_minimum_required(VERSION 3.25)
 get_filename_component(INCLUDE ${INCLUDE} ABSOLUTE)
 
 # A room may include itself and what stands before it.
-set(order base hal arch sync trace mm sched fs elf drivers proc linux platform.hpp kernel.hpp sim)
+set(order base hal arch sync trace mm sched fs elf drivers proc linux platform.hpp kernel_log.hpp kernel_system.hpp kernel.hpp sim)
 set(arch_users arch drivers sim)
 
 # Heavy, or hosted: only the simulated machine may use them.
