@@ -88,9 +88,6 @@ inline constexpr signal_set stop_signals =
     signal_set::of(signal::sigstop, signal::sigtstp, signal::sigttin, signal::sigttou);
 inline constexpr signal_set ignored_by_default =
     signal_set::of(signal::sigchld, signal::sigcont, signal::sigurg, signal::sigwinch);
-inline constexpr signal_set core_signals =
-    signal_set::of(signal::sigquit, signal::sigill, signal::sigtrap, signal::sigabrt, signal::sigbus, signal::sigfpe,
-                   signal::sigsegv, signal::sigxcpu, signal::sigxfsz, signal::sigsys);
 // Raised by the thread's own instructions; delivered before all others.
 inline constexpr signal_set synchronous_signals = signal_set::of(
     signal::sigsegv, signal::sigbus, signal::sigill, signal::sigtrap, signal::sigfpe, signal::sigsys);
@@ -109,7 +106,7 @@ inline constexpr std::int32_t float_divide = 3, float_overflow = 4, float_underf
                               float_invalid = 7;                                  // SIGFPE
 inline constexpr std::int32_t illegal_operand = 2;                                // SIGILL
 inline constexpr std::int32_t trace = 2;                                          // SIGTRAP
-inline constexpr std::int32_t exited = 1, killed = 2, dumped = 3, stopped = 5, continued = 6; // SIGCHLD
+inline constexpr std::int32_t exited = 1, killed = 2, stopped = 5, continued = 6; // SIGCHLD
 } // namespace signal_code
 
 // What a signal carries. Which members mean something follows from number and code.

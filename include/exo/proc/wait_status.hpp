@@ -12,10 +12,8 @@ class wait_status {
 public:
     constexpr wait_status() = default;
     [[nodiscard]] static constexpr wait_status exited(int code) { return wait_status{(code & 0xff) << 8}; }
-    [[nodiscard]] static constexpr wait_status killed(signal by)
-    {
-        return wait_status{static_cast<int>(by) | (core_signals.contains(by) ? 0x80 : 0)};
-    }
+    // Never with the flag that says that there is a core image (0x80): none is written.
+    [[nodiscard]] static constexpr wait_status killed(signal by) { return wait_status{static_cast<int>(by)}; }
     [[nodiscard]] static constexpr wait_status stopped(signal by)
     {
         return wait_status{static_cast<int>(by) << 8 | 0x7f};
@@ -38,7 +36,7 @@ public:
         if ((word_ & 0xff) == 0x7f)
             return {signal_code::stopped, code()};
         if (was_killed())
-            return {(word_ & 0x80) != 0 ? signal_code::dumped : signal_code::killed, code()};
+            return {signal_code::killed, code()};
         return {signal_code::exited, code()};
     }
     // As a shell reports it: 128 + signal for a process that was killed.
