@@ -258,7 +258,7 @@ TEST_CASE("a mapping and a read see the same page, zero behind the end")
     page.data()[0] = std::byte{'H'};
     CHECK(*test::read_all(*f) == "Hello from ext2\n");
     CHECK(f->get_page(1, false).error() == mm::beyond_end);
-    CHECK(f->get_page(0, true).error() == errors::read_only);
+    CHECK(f->get_page(0, true).error() == mm::access_denied); // the file is not open for writing
 
     // Memory that runs short takes back what nobody uses, and leaves what is mapped.
     CHECK(m.pages.live > 1);
