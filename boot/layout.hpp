@@ -28,7 +28,6 @@ inline constexpr phys_addr entry_map_end{std::uint64_t{1} << 30};
 
 // Symbols of the linker script: physical ones before .text, virtual ones from there on.
 extern "C" {
-extern char exo_image_begin[], exo_image_end[];
 extern char exo_text_begin[], exo_text_end[];
 extern char exo_rodata_begin[], exo_rodata_end[];
 extern char exo_data_begin[], exo_data_end[];

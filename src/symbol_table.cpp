@@ -83,7 +83,7 @@ int main()
         if (name == "exo_text_begin")
             base = value;
         const bool function = type == "t" || type == "T" || type == "w" || type == "W";
-        const bool boundary = name.starts_with("exo_text_") || name == "exo_image_begin";
+        const bool boundary = name.starts_with("exo_text_");
         if (function && !boundary && (symbols.empty() || symbols.back().address != value))
             symbols.push_back({value, demangle(name)});
     }
