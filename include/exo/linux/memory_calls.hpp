@@ -86,7 +86,7 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
         auto file = EXO_TRY(c.process.files().get(descriptor));
         if (!file->readable() || (shared && (protection & 2) != 0 && !file->writable()))
             return fail(fs::errors::access_denied);
-        if (file->node().type() != fs::file_type::regular && !file->device())
+        if (!file->node().can_be_mapped())
             return fail(errors::no_device);
         if ((protection & 4) != 0 && file->where().on && file->where().on->options().no_execute)
             return fail(errors::not_permitted);
