@@ -26,13 +26,13 @@ void refresh_interruption(thread<System>& t)
         t.task.interrupt_pending.store(true);
 }
 
-// Whether nothing comes of a signal. Init is sent only what it has a handler for, as on Linux, save SIGKILL: a machine
-// that is to stop has no other way to end it. With the process's lock held.
+// Whether nothing comes of a signal. Init may be ended by one: the machine then stops with its status. It is never
+// stopped by default, for nobody would continue it. With the process's lock held.
 template <class System>
 [[nodiscard]] bool is_ignored(const process<System>& p, signal s)
 {
     const signal_action& action = p.actions[s];
-    return action.ignores(s) || (p.id() == init_id && action.is_default() && s != signal::sigkill);
+    return action.ignores(s) || (p.id() == init_id && action.is_default() && stop_signals.contains(s));
 }
 
 // With the process table locked. Errors: signal_queue_full.

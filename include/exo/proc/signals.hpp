@@ -237,9 +237,7 @@ template <class System>
                 return std::nullopt;
             signal_action& action = p.actions[next.info.number];
             next.action = action;
-            // What its own instructions have raised ends init like any other.
-            const bool raised = next.info.code > 0 && synchronous_signals.contains(next.info.number);
-            if (raised ? action.is_ignore() : is_ignored(p, next.info.number))
+            if (is_ignored(p, next.info.number))
                 continue;
             if (!action.is_default()) {
                 if ((action.flags & signal_action::reset_handler) != 0)
