@@ -84,6 +84,7 @@ TEST_CASE("Requests that make no sense are refused, each in its way")
 TEST_CASE("Regions split where their parts differ, and join where they do not")
 {
     world_type w;
+    file f{w.pages, 20};
     auto s = w.make_space();
     CHECK(s->map(at(base, 10)));
     CHECK(s->protect(pages(base + 3 * page, 2), mm::user_read));
@@ -97,7 +98,6 @@ TEST_CASE("Regions split where their parts differ, and join where they do not")
     CHECK(regions_of(*s)[0].range == pages(base, 10));
 
     // Parts of a file join only if they are neighbours in the file as well.
-    file f{w.pages, 20};
     auto part = at(base + 20 * page, 2);
     part.backing = ref<mm::pager>{f};
     part.offset = 4 * page;
@@ -116,8 +116,8 @@ TEST_CASE("Regions split where their parts differ, and join where they do not")
 TEST_CASE("A fault does what is needed and no more, and says what it was")
 {
     world_type w;
-    auto s = w.make_space();
     file f{w.pages, 4};
+    auto s = w.make_space();
     auto private_file = at(base + 10 * page, 5);
     private_file.backing = ref<mm::pager>{f};
     auto shared_file = at(base + 20 * page, 5);
