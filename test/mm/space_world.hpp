@@ -208,7 +208,7 @@ struct world {
             const auto got = machine.store(a, value);
             if (got)
                 return {};
-            EXO_TRY(s.handle_fault(got.error().address, got.error().tried));
+            (void)EXO_TRY(s.handle_fault(got.error().address, got.error().tried));
         }
         FAIL("a fault was answered, and nothing changed");
         return {};

@@ -208,7 +208,7 @@ result<std::size_t> select_until(call<System>& c, std::int32_t limit, const user
             if (is_set(s, d))
                 f.wanted |= means[s];
     }
-    EXO_TRY(files.wait(c.system, deadline));
+    (void)EXO_TRY(files.wait(c.system, deadline));
 
     std::size_t total = 0;
     next = 0;

@@ -280,7 +280,7 @@ result<std::size_t> sys_sendfile(call<System>& c, std::int32_t to, std::int32_t 
     if (own_offset)
         EXO_TRY(c.write_object(offset_at, end));
     else
-        EXO_TRY(source->seek(end, fs::seek_from::start));
+        (void)EXO_TRY(source->seek(end, fs::seek_from::start));
     return sent;
 }
 

@@ -246,7 +246,7 @@ template <class Memory>
 result<> address_space<Memory>::populate(virt_range range, access tried)
 {
     for (auto page = range.begin.align_down(page_size); page < range.end; page += page_size)
-        EXO_TRY(handle_fault(page, tried));
+        (void)EXO_TRY(handle_fault(page, tried));
     return {};
 }
 
@@ -261,7 +261,7 @@ result<> address_space<Memory>::step_through(virt_addr at, std::size_t length, a
         const auto bytes = left_in_page < length - done ? left_in_page : length - done;
         {
             auto guard = lock();
-            EXO_TRY(region_for(a, tried));
+            (void)EXO_TRY(region_for(a, tried));
             const auto found = page_tables_here().find(a);
             if (allows(found.value, found.may_write, tried)) {
                 step(memory_.memory_of(frame_number{format::address(found.value, 0)}) + offset, done, bytes);
@@ -269,7 +269,7 @@ result<> address_space<Memory>::step_through(virt_addr at, std::size_t length, a
                 continue;
             }
         }
-        EXO_TRY(handle_fault(a, tried));
+        (void)EXO_TRY(handle_fault(a, tried));
     }
     return {};
 }
