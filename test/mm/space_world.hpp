@@ -197,7 +197,7 @@ struct world {
             const auto got = machine.template load<std::uint64_t>(a);
             if (got)
                 return *got;
-            EXO_TRY(s.handle_fault(got.error().address, got.error().tried));
+            (void)EXO_TRY(s.handle_fault(got.error().address, got.error().tried));
         }
         FAIL("a fault was answered, and nothing changed");
         return std::uint64_t{};
@@ -219,7 +219,7 @@ struct world {
             const auto got = machine.access(a, mm::access::execute);
             if (got)
                 return {};
-            EXO_TRY(s.handle_fault(got.error().address, got.error().tried));
+            (void)EXO_TRY(s.handle_fault(got.error().address, got.error().tried));
         }
         FAIL("a fault was answered, and nothing changed");
         return {};
