@@ -9,9 +9,10 @@
 
 function(exo_kernel_options target)
     target_link_libraries(${target} PRIVATE exo::exo)
-    # -fbuiltin: short copies are instructions, not calls of memcpy, which the kernel still has to define.
+    # Short copies are to be instructions, not calls of memcpy, which the kernel still has to define: g++ needs -fbuiltin
+    # for that, and clang to be told nothing of freestanding.
     target_compile_options(${target} PRIVATE
-        -ffreestanding -fbuiltin -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone
+        $<$<CXX_COMPILER_ID:GNU>:-ffreestanding> -fbuiltin -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone
         -fno-stack-protector -fno-omit-frame-pointer -fcf-protection=none
         -ffunction-sections -fdata-sections
         $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
