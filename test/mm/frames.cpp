@@ -145,6 +145,36 @@ TEST_CASE("A block is free again with the last reference to it")
     CHECK_FALSE(f.allocator.manages(f.first + 64));
 }
 
+TEST_CASE("Every frame of a block leads to it, and a block split apart is as many frames as it had")
+{
+    plain::frames f{4096};
+    f.add_all();
+    const auto small = *f.allocator.allocate(0);
+    const auto block = *f.allocator.allocate(9);
+    for (std::uint64_t i = 0; i < 512; ++i)
+        REQUIRE(f.allocator.block_of(block + i) == block);
+    CHECK(f.allocator.block_of(small) == small);
+    f.allocator.acquire(block, 2);
+    CHECK(f.allocator.references(block) == 3);
+    f.allocator.release(block);
+    f.allocator.release(block);
+
+    f.allocator.split(block);
+    for (std::uint64_t i = 0; i < 512; ++i) {
+        REQUIRE(f.allocator.block_of(block + i) == block + i);
+        REQUIRE(f.allocator.references(block + i) == 1);
+    }
+    f.allocator.acquire(block + 100);
+    f.allocator.release(block + 100);
+    for (std::uint64_t i = 0; i < 512; ++i)
+        f.allocator.release(block + i);
+    f.allocator.free(small, 0);
+    f.allocator.drain_cache();
+    CHECK(f.allocator.free_frames() == 4096);
+    for (int i = 0; i < 4; ++i)
+        CHECK(f.allocator.allocate(10));
+}
+
 TEST_CASE("Threads on CPUs of their own take and give frames, also of each other, and lose none")
 {
     constexpr unsigned threads = 4;

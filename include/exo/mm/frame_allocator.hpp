@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include <exo/base/address.hpp>
 #include <exo/base/check.hpp>
@@ -101,10 +102,10 @@ public:
         put(index(f), order);
     }
 
-    // One reference more to a block that somebody refers to.
-    void acquire(frame_number f) noexcept
+    // More references to a block that somebody refers to.
+    void acquire(frame_number f, std::uint32_t count = 1) noexcept
     {
-        const auto before = info(f).references.fetch_add(1, std::memory_order_relaxed);
+        const auto before = info(f).references.fetch_add(count, std::memory_order_relaxed);
         EXO_CHECK(before != 0);
     }
     // One less, with the last of which the block is free again.
@@ -129,6 +130,26 @@ public:
     [[nodiscard]] std::uint32_t references(frame_number f) const noexcept
     {
         return info(f).references.load(std::memory_order_acquire);
+    }
+
+    // The first frame of the block in use that `f` lies in.
+    [[nodiscard]] frame_number block_of(frame_number f) const noexcept
+    {
+        std::uint64_t number = f.value();
+        for (unsigned order = 1; info(frame_number{number}).state == frame_info::block_state::inside; ++order)
+            number = number >> order << order;
+        return frame_number{number};
+    }
+    // Makes every frame of a block a block of its own, with one reference. The caller holds all references to the block.
+    void split(frame_number block) noexcept
+    {
+        frame_info* first = &info(block);
+        EXO_CHECK(first->state == frame_info::block_state::taken);
+        for (std::uint32_t i = 0, count = 1u << std::exchange(first->order, std::uint8_t{}); i < count; ++i) {
+            first[i].state = frame_info::block_state::taken;
+            first[i].order = 0;
+            first[i].references.store(1, std::memory_order_relaxed);
+        }
     }
 
     [[nodiscard]] bool manages(frame_number f) const noexcept
