@@ -106,7 +106,7 @@ private:
     using entry = typename format::entry;
     using tables = space_tables<Memory>;
     using changes = table_changes<Memory>;
-    using lock_type = sync::mutex<sync::lock_rank::regions>;
+    using lock_type = sync::mutex<sync::lock_rank::regions, typename Memory::atomics>;
 
     // A page asked of a pager while the space is not locked.
     class paged;
@@ -174,7 +174,7 @@ private:
     Memory& memory_;
     const space_layout layout_;
     const frame_number root_;
-    active_cpus running_;
+    typename Memory::running_cpus running_;
 
     lock_type lock_;
     tree<region, &region::hook, &region::begin> regions_; // disjoint

@@ -21,6 +21,7 @@
 #include <exo/base/page.hpp>
 #include <exo/base/range.hpp>
 #include <exo/base/result.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/frame_source.hpp>
 #include <exo/hal/interrupt_control.hpp>
@@ -39,9 +40,11 @@ struct alignas(64) frame_cache {
     std::uint32_t frames[capacity]; // indexes of records; the last freed is the next allocated: its lines are warm
 };
 
-template <hal::InterruptControl Interrupts, hal::CpuLocal Cpu>
+template <hal::InterruptControl Interrupts, hal::CpuLocal Cpu, hal::Atomics Atomics = hal::standard_atomics>
 class frame_allocator {
 public:
+    using frame_info = basic_frame_info<Atomics>;
+
     static constexpr unsigned max_order = 10;
 
     // `records[i]` describes frame first + i; they and `caches` are value-initialized and outlive the allocator.
@@ -330,7 +333,7 @@ private:
     std::span<frame_info> records_;
     std::span<frame_cache> caches_;
 
-    sync::spin_lock<sync::lock_rank::frames, Interrupts> lock_;
+    sync::spin_lock<sync::lock_rank::frames, Interrupts, sync::unobserved, Atomics> lock_;
     std::uint32_t heads_[max_order + 1];
     std::uint32_t nonempty_{}; // a bit per order
     std::atomic<std::uint64_t> free_{};

@@ -6,12 +6,14 @@
 
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include <exo/hal/atomics.hpp>
 
 namespace exo::mm {
 
-struct frame_info {
+template <hal::Atomics Atomics>
+struct basic_frame_info {
     enum class block_state : std::uint8_t {
         absent, // no memory, or never given to the allocator
         inside, // part of a block that a lower frame heads
@@ -28,7 +30,7 @@ struct frame_info {
         std::uint16_t entries; // how many are not empty
     };
 
-    std::atomic<std::uint32_t> references{};
+    typename Atomics::template atomic<std::uint32_t> references{};
     block_state state{};
     std::uint8_t order{};
     std::uint8_t table_levels{}; // in use as a page table with so many levels of tables in its tree; 0: not a table
@@ -37,6 +39,8 @@ struct frame_info {
         page_table table;
     };
 };
+
+using frame_info = basic_frame_info<hal::standard_atomics>;
 static_assert(sizeof(frame_info) == 16);
 
 } // namespace exo::mm

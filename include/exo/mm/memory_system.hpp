@@ -41,6 +41,8 @@ public:
     using format = Format;
     using frames_type = Frames;
     using shootdown_type = Shootdown;
+    using atomics = typename Shootdown::atomics;
+    using running_cpus = typename Shootdown::running_cpus;
 
     // What a memory system is made of. All of it outlives the memory system.
     struct parts {
@@ -79,9 +81,9 @@ public:
     }
 
     // Loads `root` on the calling CPU and has the CPU counted in `running` instead of where it was. Interrupts are off.
-    void load(hal::translation_root root, active_cpus& running) noexcept
+    void load(hal::translation_root root, running_cpus& running) noexcept
     {
-        active_cpus*& here = loaded_[cpu_.current_cpu()];
+        running_cpus*& here = loaded_[cpu_.current_cpu()];
         if (here == &running)
             return;
         running.join(cpu_.current_cpu());
@@ -89,16 +91,16 @@ public:
         here = &running;
     }
     // The kernel's own root instead, if the calling CPU is counted in `running`. Interrupts are off.
-    void unload(active_cpus& running) noexcept
+    void unload(running_cpus& running) noexcept
     {
-        active_cpus*& here = loaded_[cpu_.current_cpu()];
+        running_cpus*& here = loaded_[cpu_.current_cpu()];
         if (here != &running)
             return;
         move_to({kernel_root}, here);
         here = nullptr;
     }
     // Unloads, with interrupts as they may be.
-    void unload_here(active_cpus& running) noexcept
+    void unload_here(running_cpus& running) noexcept
     {
         const auto saved = interrupts_.save_and_disable();
         unload(running);
@@ -106,7 +108,7 @@ public:
     }
 
 private:
-    void move_to(hal::translation_root root, active_cpus* from) noexcept
+    void move_to(hal::translation_root root, running_cpus* from) noexcept
     {
         root_.load(root, hal::remembered::forget);
         if (from)
@@ -116,7 +118,7 @@ private:
     Root& root_;
     Cpu& cpu_;
     Interrupts& interrupts_;
-    active_cpus* loaded_[cpu_set::limit]{}; // by CPU, changed by that CPU only; null: the kernel's own root
+    running_cpus* loaded_[cpu_set::limit]{}; // by CPU, changed by that CPU only; null: the kernel's own root
 };
 
 } // namespace exo::mm

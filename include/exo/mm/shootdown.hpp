@@ -8,6 +8,7 @@
 #include <atomic>
 
 #include <exo/base/cpu_set.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/ipi.hpp>
@@ -17,19 +18,20 @@
 namespace exo::mm {
 
 // The CPUs that have a space loaded. Changed by each for itself, read by anybody.
-class active_cpus {
+template <hal::Atomics Atomics>
+class basic_active_cpus {
 public:
     void join(unsigned cpu) noexcept
     {
         // Sequentially consistent, against the fence in members(): see above.
         words_[cpu / 64].fetch_or(bit_of(cpu), std::memory_order_seq_cst);
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+        Atomics::fence(std::memory_order_seq_cst);
     }
     void leave(unsigned cpu) noexcept { words_[cpu / 64].fetch_and(~bit_of(cpu), std::memory_order_release); }
 
     [[nodiscard]] cpu_set members() const noexcept
     {
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+        Atomics::fence(std::memory_order_seq_cst);
         cpu_set set;
         for (unsigned i = 0; i < word_count; ++i)
             for (auto word = words_[i].load(std::memory_order_seq_cst); word != 0; word &= word - 1)
@@ -41,19 +43,25 @@ private:
     static constexpr unsigned word_count = cpu_set::limit / 64;
     [[nodiscard]] static std::uint64_t bit_of(unsigned cpu) { return std::uint64_t{1} << (cpu % 64); }
 
-    std::atomic<std::uint64_t> words_[word_count]{};
+    typename Atomics::template atomic<std::uint64_t> words_[word_count]{};
 };
 
-template <hal::Tlb Tlb, hal::Ipi Ipi, hal::CpuLocal Cpu, hal::InterruptControl Interrupts>
+using active_cpus = basic_active_cpus<hal::standard_atomics>;
+
+template <hal::Tlb Tlb, hal::Ipi Ipi, hal::CpuLocal Cpu, hal::InterruptControl Interrupts,
+          hal::Atomics Atomics = hal::standard_atomics>
 class shootdown {
 public:
+    using atomics = Atomics;
+    using running_cpus = basic_active_cpus<Atomics>;
+
     shootdown(Tlb& tlb, Ipi& ipi, Cpu& cpu, Interrupts& interrupts)
         : tlb_{tlb}, ipi_{ipi}, cpu_{cpu}, interrupts_{interrupts}
     {
     }
 
     // Returns when no CPU of `running` uses what `what` names. Takes no lock; may be called with interrupts off.
-    void flush(const invalidation& what, hal::address_space_id id, const active_cpus& running) noexcept
+    void flush(const invalidation& what, hal::address_space_id id, const running_cpus& running) noexcept
     {
         const auto saved = interrupts_.save_and_disable();
         const unsigned self = cpu_.current_cpu();
@@ -91,7 +99,9 @@ private:
 template <class Shootdown>
 class space_flusher {
 public:
-    space_flusher(Shootdown& shootdown, hal::address_space_id id, const active_cpus& running)
+    using running_cpus = typename Shootdown::running_cpus;
+
+    space_flusher(Shootdown& shootdown, hal::address_space_id id, const running_cpus& running)
         : shootdown_{shootdown}, id_{id}, running_{running}
     {
     }
@@ -100,7 +110,7 @@ public:
 private:
     Shootdown& shootdown_;
     hal::address_space_id id_;
-    const active_cpus& running_;
+    const running_cpus& running_;
 };
 
 } // namespace exo::mm

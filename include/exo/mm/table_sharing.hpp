@@ -48,7 +48,7 @@ void release_reference(Memory& memory, frame_number f) noexcept
     using format = typename Memory::format;
     if (!memory.frames.manages(f) || !memory.frames.drop(f))
         return;
-    frame_info& info = memory.frames.info(f);
+    auto& info = memory.frames.info(f);
     if (info.table_levels != 0) {
         const unsigned level = info.table_levels - 1u;
         const auto* table = memory.tables.table_at(f.address());
@@ -98,7 +98,7 @@ private:
 template <class Memory>
 class table_changes {
 public:
-    table_changes(Memory& memory, const active_cpus& running)
+    table_changes(Memory& memory, const typename Memory::running_cpus& running)
         : memory_{memory}, flusher_{memory.shootdown, {}, running}, batch_{flusher_, {memory, waiting_}}
     {
     }
@@ -285,7 +285,7 @@ private:
 
     void describe(frame_number table, unsigned level, std::uint16_t used)
     {
-        frame_info& info = memory_.frames.info(table);
+        auto& info = memory_.frames.info(table);
         info.table_levels = static_cast<std::uint8_t>(level + 1);
         info.table = {.entries = used};
         memory_.counters.tables.add();

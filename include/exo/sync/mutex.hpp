@@ -6,12 +6,13 @@
 #include <utility>
 
 #include <exo/base/check.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/wait_queue.hpp>
 
 namespace exo::sync {
 
-template <lock_rank Rank>
+template <lock_rank Rank, hal::Atomics Atomics = hal::standard_atomics>
 class mutex {
 public:
     static constexpr lock_rank rank = Rank;
@@ -57,8 +58,8 @@ private:
         waiters_.wake_one(parker);
     }
 
-    std::atomic<bool> held_{};
-    wait_queue waiters_;
+    typename Atomics::template atomic<bool> held_{};
+    basic_wait_queue<Atomics> waiters_;
 };
 
 } // namespace exo::sync

@@ -13,7 +13,6 @@
 #include <type_traits>
 
 #include <exo/hal/atomics.hpp>
-#include <exo/sync/spin_lock.hpp>
 
 namespace exo::sync {
 
@@ -25,7 +24,7 @@ public:
     void begin_write() noexcept
     {
         count_.store(count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-        std::atomic_thread_fence(std::memory_order_release);
+        Atomics::fence(std::memory_order_release);
     }
     void end_write() noexcept
     {
@@ -37,7 +36,7 @@ public:
     // True when nothing was written since begin_read() returned `begin`.
     [[nodiscard]] bool validate(std::uint32_t begin) const noexcept
     {
-        std::atomic_thread_fence(std::memory_order_acquire);
+        Atomics::fence(std::memory_order_acquire);
         return begin % 2 == 0 && count_.load(std::memory_order_relaxed) == begin;
     }
 
@@ -70,7 +69,7 @@ public:
                 words[i] = words_[i].load(std::memory_order_relaxed);
             if (sequence_.validate(begin))
                 break;
-            spin_pause();
+            Atomics::pause();
         }
         T value;
         std::memcpy(&value, words, sizeof(T));

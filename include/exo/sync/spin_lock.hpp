@@ -11,17 +11,11 @@
 #include <utility>
 
 #include <exo/base/check.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/sync/lock_rank.hpp>
 
 namespace exo::sync {
-
-inline void spin_pause() noexcept
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
 
 // What every lock does about statistics and rank checks: nothing. Called with interrupts off; acquiring comes before
 // the lock waits.
@@ -32,7 +26,8 @@ struct unobserved {
     void released(lock_rank) noexcept {}
 };
 
-template <lock_rank Rank, hal::InterruptControl Interrupts, class Observer = unobserved>
+template <lock_rank Rank, hal::InterruptControl Interrupts, class Observer = unobserved,
+          hal::Atomics Atomics = hal::standard_atomics>
 class spin_lock {
 public:
     static constexpr lock_rank rank = Rank;
@@ -80,7 +75,7 @@ public:
         if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]] {
             observer_.contended(Rank);
             while (serving_.load(std::memory_order_acquire) != ticket)
-                spin_pause();
+                Atomics::pause();
         }
         observer_.acquired(Rank);
         return guard{*this, interrupts, saved};
@@ -99,8 +94,8 @@ private:
         serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
 
-    std::atomic<std::uint32_t> next_{};
-    std::atomic<std::uint32_t> serving_{};
+    typename Atomics::template atomic<std::uint32_t> next_{};
+    typename Atomics::template atomic<std::uint32_t> serving_{};
     [[no_unique_address]] Observer observer_{};
 };
 

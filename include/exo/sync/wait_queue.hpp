@@ -12,21 +12,23 @@
 #include <exo/base/list.hpp>
 #include <exo/base/result.hpp>
 #include <exo/base/errors.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/sync/spin_lock.hpp>
 
 namespace exo::sync {
 
-class wait_queue {
+template <hal::Atomics Atomics>
+class basic_wait_queue {
 public:
     // A thread's place in a queue; poll puts one thread on several.
     struct waiter {
         thread_handle thread{};
-        std::atomic<bool> woken{}; // and has not looked at the condition since; changed under the queue's lock
+        typename Atomics::template atomic<bool> woken{}; // and has not looked at the condition since; changed under the queue's lock
         list_hook hook;
     };
 
-    wait_queue() = default;
+    basic_wait_queue() = default;
 
     // Returns once `condition()` is true. It is evaluated with no lock of the queue held.
     template <std::predicate Condition>
@@ -113,7 +115,7 @@ private:
     // Pairs with add: either the waker sees the waiter counted, or the waiter sees the waker's change.
     [[nodiscard]] bool maybe_waiting() const noexcept
     {
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+        Atomics::fence(std::memory_order_seq_cst);
         return count_.load(std::memory_order_relaxed) != 0;
     }
 
@@ -126,7 +128,7 @@ private:
         add(parker, self);
         result<> outcome{};
         for (;;) {
-            std::atomic_thread_fence(std::memory_order_seq_cst);
+            Atomics::fence(std::memory_order_seq_cst);
             if (condition())
                 break;
             if (interruptible && parker.interrupted()) {
@@ -146,9 +148,11 @@ private:
         return outcome;
     }
 
-    spin_lock<lock_rank::wait_queue, any_parker> lock_;
+    spin_lock<lock_rank::wait_queue, any_parker, unobserved, Atomics> lock_;
     list<waiter, &waiter::hook> waiters_;
-    std::atomic<unsigned> count_{};
+    typename Atomics::template atomic<unsigned> count_{};
 };
+
+using wait_queue = basic_wait_queue<hal::standard_atomics>;
 
 } // namespace exo::sync
