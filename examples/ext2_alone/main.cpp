@@ -60,8 +60,8 @@ struct print_names final : fs::directory_sink {
 std::string read_host(const char* p) { return {std::istreambuf_iterator<char>{std::ifstream{p}.rdbuf()}, {}}; }
 int main(int argc, char** argv)
 {
-    heap memory; page_pool pages; one_thread parker; no_clock clock;
-    fs::environment environment{memory, parker, pages, clock};
+    heap memory; page_pool pages; one_thread parker; mm::reclaimer reclaimer; no_clock clock;
+    fs::environment environment{memory, parker, pages, reclaimer, clock};
     image_file disk{argc > 2 ? read_host(argv[1]) : ""};
     fs::vfs names{environment};
     auto system = fs::ext2::create(environment, disk);

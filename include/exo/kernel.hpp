@@ -139,14 +139,8 @@ private:
 
     [[nodiscard]] result<> handle_fault(thread_type& t, virt_addr at, mm::access how)
     {
-        for (;;) {
-            const auto outcome = t.space()->handle_fault(at, how);
-            if (outcome)
-                return {};
-            constexpr std::size_t batch = 64;
-            if (outcome.error() != errors::out_of_memory || this->reclaim(batch) == 0)
-                return fail(outcome.error());
-        }
+        EXO_TRY(t.space()->handle_fault(at, how));
+        return {};
     }
     [[nodiscard]] proc::signal_info signal_for(error e, virt_addr at)
     {

@@ -176,6 +176,8 @@ public:
     [[nodiscard]] result<std::span<std::byte>> allocate_stack()
     {
         auto stack = platform_.allocate_stack();
+        while (!stack && memory_.reclaimer.reclaim(parker_) != 0)
+            stack = platform_.allocate_stack();
         if (stack)
             stack_bytes_.fetch_add(stack->size(), std::memory_order_relaxed);
         return stack;
@@ -204,13 +206,8 @@ public:
     void keep_memory_free()
     {
         if (frames_.free_frames() < low_watermark_) [[unlikely]]
-            static_cast<void>(reclaim(low_watermark_));
+            static_cast<void>(memory_.reclaimer.reclaim(parker_, low_watermark_));
     }
-    [[nodiscard]] std::size_t reclaim(std::size_t pages)
-    {
-        return file_environment_.reclaimer.reclaim(parker_, pages);
-    }
-
 
     void session_ended(proc::process_id session) { terminals_.session_ended(session); }
     [[noreturn]] void init_exited(proc::wait_status status)
@@ -245,6 +242,7 @@ protected:
           file_environment_{.heap = heap_for_use_,
                             .parker = parker_,
                             .pages = pages_,
+                            .reclaimer = memory_.reclaimer,
                             .clock = wall_clock_,
                             .devices = &devices_},
           vfs_{file_environment_}, terminals_{parker_}, processes_{*this},

@@ -110,7 +110,8 @@ struct terminal {
     tty device{parker, out, jobs, list, {5, 1}};
     controlling_terminal_device own{list, jobs, {5, 0}};
     fs::device_registry devices;
-    fs::environment env{heap, parker, pages, clock, &devices};
+    mm::reclaimer reclaimer;
+    fs::environment env{heap, parker, pages, reclaimer, clock, &devices};
     fs::vfs names{env};
     process_memory memory;
     ref<fs::file> opened;

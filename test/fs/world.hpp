@@ -112,7 +112,8 @@ struct world {
     sim::host_threads parker;
     settable_clock clock;
     fs::device_registry devices;
-    fs::environment env{heap, parker, pages, clock, &devices};
+    mm::reclaimer reclaimer;
+    fs::environment env{heap, parker, pages, reclaimer, clock, &devices};
 };
 
 inline std::span<const std::byte> bytes_of(std::string_view text)

@@ -6,9 +6,10 @@
 #include <cstdint>
 
 #include <exo/base/allocator.hpp>
-#include <exo/fs/page_reclaimer.hpp>
+#include <exo/base/result.hpp>
 #include <exo/fs/timestamp.hpp>
 #include <exo/mm/page_supply.hpp>
+#include <exo/mm/reclaim.hpp>
 #include <exo/sync/any_parker.hpp>
 
 namespace exo::fs {
@@ -19,16 +20,25 @@ struct environment {
     allocator& heap;
     sync::any_parker& parker;
     mm::page_supply& pages;
+    mm::reclaimer& reclaimer; // every page cache registers
     wall_clock& clock;
     // Null: device nodes cannot be opened.
     device_registry* devices = nullptr;
-    // The page caches that can give memory back; the kernel's out-of-memory path calls reclaimer.reclaim().
-    page_reclaimer reclaimer{};
     std::atomic<std::uint64_t> cached_pages{}; // in all of them
     // What stat calls the device of a file: each file system takes the next.
     std::atomic<std::uint32_t> next_device{1};
     // Of inodes that no file system numbers: pipes, sockets.
     std::atomic<std::uint64_t> next_anonymous_inode{1};
+
+    // A page, if need be one that a cache gives up. From threads, with no spinning lock held. Errors: out_of_memory.
+    [[nodiscard]] result<mm::page> allocate_page(mm::page_contents contents) noexcept
+    {
+        for (;;) {
+            auto fresh = pages.allocate_page(contents);
+            if (fresh || reclaimer.reclaim(parker) == 0)
+                return fresh;
+        }
+    }
 };
 
 } // namespace exo::fs

@@ -13,9 +13,9 @@
 #include <exo/base/page.hpp>
 #include <exo/base/result.hpp>
 #include <exo/fs/environment.hpp>
-#include <exo/fs/page_reclaimer.hpp>
 #include <exo/fs/page_tree.hpp>
 #include <exo/mm/page_supply.hpp>
+#include <exo/mm/reclaim.hpp>
 #include <exo/sync/spin_lock.hpp>
 #include <exo/sync/wait_queue.hpp>
 
@@ -31,7 +31,7 @@ protected:
     ~page_source() = default;
 };
 
-class page_cache final : private reclaimable {
+class page_cache final : private mm::reclaimable {
 public:
     page_cache(environment& env, page_source& source) : environment_{env}, source_{source}, pages_{env.heap}
     {
@@ -96,20 +96,10 @@ private:
         w = 0;
     }
 
-    // A page of memory, if need be one that a cache gives up.
-    [[nodiscard]] result<mm::page> allocate()
-    {
-        for (;;) {
-            auto fresh = environment_.pages.allocate_page(mm::page_contents::indeterminate);
-            if (fresh || environment_.reclaimer.reclaim(environment_.parker, reclaim_batch) == 0)
-                return fresh;
-        }
-    }
-
     // Nothing if another thread came first.
     [[nodiscard]] result<mm::page> read(std::uint64_t index)
     {
-        auto fresh = EXO_TRY(allocate());
+        auto fresh = EXO_TRY(environment_.allocate_page(mm::page_contents::indeterminate));
         {
             auto guard = lock_.lock(environment_.parker);
             page_tree::word* const w = EXO_TRY(pages_.make(index));
@@ -152,8 +142,6 @@ private:
         });
         return freed;
     }
-
-    static constexpr std::size_t reclaim_batch = 32;
 
     environment& environment_;
     page_source& source_;

@@ -228,7 +228,7 @@ private:
             const auto at = last % page_size;
             mm::page& p = pages_[last / page_size];
             if (!p) {
-                auto fresh = environment_.pages.allocate_page(mm::page_contents::indeterminate);
+                auto fresh = environment_.allocate_page(mm::page_contents::indeterminate);
                 if (!fresh)
                     return total != 0 ? result<std::size_t>{total} : fail(fresh.error());
                 p = std::move(*fresh);

@@ -122,6 +122,8 @@ private:
     ~address_space() override = default;
     void last_reference() noexcept override;
 
+    [[nodiscard]] result<fault_kind> answer_fault(virt_addr a, access tried);
+
     [[nodiscard]] auto lock() { return lock_.lock(memory_.parker); }
     [[nodiscard]] tables page_tables_here() { return {memory_, root_}; }
 

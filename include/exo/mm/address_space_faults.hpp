@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include <exo/base/errors.hpp>
 #include <exo/mm/address_space.hpp>
 
 namespace exo::mm {
@@ -59,6 +60,16 @@ private:
 
 template <class Memory>
 result<fault_kind> address_space<Memory>::handle_fault(virt_addr a, access tried)
+{
+    for (;;) {
+        const auto outcome = answer_fault(a, tried);
+        if (outcome || outcome.error() != errors::out_of_memory || memory_.reclaimer.reclaim(memory_.parker) == 0)
+            return outcome;
+    }
+}
+
+template <class Memory>
+result<fault_kind> address_space<Memory>::answer_fault(virt_addr a, access tried)
 {
     paged have{memory_};
     for (;;) {

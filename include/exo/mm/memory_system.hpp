@@ -14,6 +14,7 @@
 #include <exo/hal/translation_root.hpp>
 #include <exo/mm/fault.hpp>
 #include <exo/mm/page_table.hpp>
+#include <exo/mm/reclaim.hpp>
 #include <exo/mm/shootdown.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/trace/counter.hpp>
@@ -74,6 +75,7 @@ public:
     sync::any_parker& parker;
     const phys_addr kernel_root;
     memory_counters counters;
+    mm::reclaimer reclaimer;
 
     [[nodiscard]] std::byte* memory_of(frame_number f) const noexcept
     {

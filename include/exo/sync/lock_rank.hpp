@@ -16,7 +16,7 @@ enum class lock_rank : std::uint8_t {
     timers,
     device,
     page_cache,
-    page_reclaimer,
+    reclaimer,
     inode_table,
     dentries,
     mount_table,

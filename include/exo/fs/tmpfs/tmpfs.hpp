@@ -84,9 +84,7 @@ private:
             give_back(1);
             return fail(errors::no_space);
         }
-        auto p = environment_.pages.allocate_page();
-        if (!p && environment_.reclaimer.reclaim(environment_.parker, 1) != 0)
-            p = environment_.pages.allocate_page();
+        auto p = environment_.allocate_page(mm::page_contents::zeroed);
         if (!p)
             give_back(1);
         return p;

@@ -1,0 +1,103 @@
+// Frames given back when memory is short: who is asked, and who asks.
+
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include <exo/mm/reclaim.hpp>
+
+#include "space_world.hpp"
+
+using namespace exo;
+using namespace space_test;
+
+namespace {
+
+// Holds so many frames, and notes what it was asked for.
+class holder final : public mm::reclaimable {
+public:
+    explicit holder(std::size_t held) : held_{held} {}
+    std::size_t reclaim(std::size_t frames) noexcept override
+    {
+        asked.push_back(frames);
+        const auto given = frames < held_ ? frames : held_;
+        held_ -= given;
+        return given;
+    }
+    std::vector<std::size_t> asked;
+
+private:
+    std::size_t held_;
+};
+
+TEST_CASE("holders are asked in turn, for what is still missing, and not when there is enough")
+{
+    no_waiting parker;
+    mm::reclaimer reclaimer;
+    CHECK(reclaimer.reclaim(parker, 5) == 0);
+    holder first{3}, second{10}, third{1};
+    reclaimer.add(parker, first);
+    reclaimer.add(parker, second);
+    reclaimer.add(parker, third);
+
+    CHECK(reclaimer.reclaim(parker, 5) == 5);
+    CHECK(first.asked == std::vector<std::size_t>{5});
+    CHECK(second.asked == std::vector<std::size_t>{2});
+    CHECK(third.asked.empty()); // whose turn it is next
+
+    CHECK(reclaimer.reclaim(parker, 2) == 2);
+    CHECK(third.asked == std::vector<std::size_t>{2});
+    CHECK(first.asked == std::vector<std::size_t>{5, 1});
+    CHECK(second.asked == std::vector<std::size_t>{2, 1});
+
+    CHECK(reclaimer.reclaim(parker, 100) == 7); // all there is; everyone was asked twice
+    CHECK(first.asked.size() == 4);
+    reclaimer.remove(parker, first);
+    CHECK(reclaimer.reclaim(parker, 1) == 0);
+    CHECK(first.asked.size() == 4);
+    CHECK(reclaimer.runs.value() == 5);
+    CHECK(reclaimer.reclaimed.value() == 14);
+    reclaimer.remove(parker, second);
+    reclaimer.remove(parker, third);
+}
+
+TEST_CASE_TEMPLATE("a fault that finds no frame takes one that a holder gives back", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w{64};
+
+    class page_holder final : public mm::reclaimable {
+    public:
+        explicit page_holder(std::vector<mm::page>& pages) : pages_{pages} {}
+        std::size_t reclaim(std::size_t frames) noexcept override
+        {
+            std::size_t given = 0;
+            for (; given < frames && !pages_.empty(); ++given)
+                pages_.pop_back();
+            return given;
+        }
+
+    private:
+        std::vector<mm::page>& pages_;
+    };
+
+    auto s = w.make_space();
+    w.activate(*s);
+    constexpr std::uint64_t wanted = 8;
+    const auto at = *s->map({.length = wanted * page_size});
+    std::vector<mm::page> held;
+    while (auto p = w.pages.allocate_page())
+        held.push_back(std::move(*p));
+    const auto held_before = held.size();
+    CHECK(s->handle_fault(at, mm::access::write).error() == errors::out_of_memory);
+
+    page_holder gives{held};
+    w.memory.reclaimer.add(w.parker, gives);
+    for (std::uint64_t i = 0; i < wanted; ++i)
+        CHECK(w.store(*s, at + i * page_size, i));
+    CHECK(held.size() < held_before);
+    CHECK(*w.load(*s, at + page_size) == 1);
+    w.memory.reclaimer.remove(w.parker, gives);
+    w.deactivate(*s);
+}
+
+} // namespace
