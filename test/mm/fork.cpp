@@ -24,6 +24,7 @@ struct model_page {
     int object{-1}; // which file; -1: anonymous
     std::uint64_t index{};
     std::optional<std::uint64_t> own; // what this space alone sees
+    mm::at_fork fork{};
 };
 
 template <class Format>
@@ -168,8 +169,10 @@ private:
             unmap(one, range);
         else if (dice < 77)
             protect(one, range, some_rights());
-        else if (dice < 82)
+        else if (dice < 80)
             discard(one, range);
+        else if (dice < 82)
+            advise(one, range);
         else if (dice < 92 && spaces_.size() < space_limit)
             fork(one);
         else if (dice < 97 && spaces_.size() > 1)
@@ -204,7 +207,7 @@ private:
             p.own = value;
     }
     template <class T>
-    bool agrees(const result<T>& got, const error_kind* expected)
+    static bool agrees(const result<T>& got, const error_kind* expected)
     {
         if (!expected)
             REQUIRE_MESSAGE(got, "an access failed: ", got.error().kind().name);
@@ -272,7 +275,7 @@ private:
         REQUIRE(got);
         REQUIRE(*got == range.begin);
         for (auto page = range.begin; page < range.end; page += page_size)
-            one.pages[page] = {rights, kind, object, (offset + (page - range.begin)) / page_size, {}};
+            one.pages[page] = {rights, kind, object, (offset + (page - range.begin)) / page_size, {}, {}};
     }
     void unmap(one_space& one, virt_range range)
     {
@@ -286,6 +289,17 @@ private:
             if (!one.pages.contains(page))
                 return page;
         return {};
+    }
+    void for_each_in(one_space& one, virt_range range, auto f)
+    {
+        for (auto at = one.pages.lower_bound(range.begin); at != one.pages.end() && at->first < range.end; ++at)
+            f(at->second);
+    }
+    bool all_in(one_space& one, virt_range range, auto f)
+    {
+        bool all = true;
+        for_each_in(one, range, [&](const model_page& p) { all = all && f(p); });
+        return all;
     }
     void protect(one_space& one, virt_range range, protection rights)
     {
@@ -301,17 +315,37 @@ private:
     }
     void discard(one_space& one, virt_range range)
     {
-        const auto got = one.real->discard(range);
-        REQUIRE(got.has_value() == !hole_in(one, range));
-        if (got)
-            for (auto page = range.begin; page < range.end; page += page_size)
-                one.pages[page].own.reset();
+        const bool freed = chance(2) && all_in(one, range, [](const model_page& p) { return p.object < 0; });
+        const auto got = freed ? one.real->free(range) : one.real->discard(range);
+        agrees(got, hole_in(one, range) ? &mm::not_mapped : nullptr);
+        for_each_in(one, range, [](model_page& p) { p.own.reset(); });
+    }
+    void advise(one_space& one, virt_range range)
+    {
+        constexpr void (*notes[])(mm::region_advice&) = {
+            [](mm::region_advice& a) { a.fork = mm::at_fork::inherited; },
+            [](mm::region_advice& a) { a.fork = mm::at_fork::absent; },
+            [](mm::region_advice& a) { a.fork = mm::at_fork::empty; },
+        };
+        const auto which = below(std::size(notes));
+        const auto what = static_cast<mm::at_fork>(which);
+        const bool makes_sense =
+            what != mm::at_fork::empty || all_in(one, range, [](const model_page& p) { return p.object < 0; });
+        agrees(one.real->advise(range, notes[which]), !makes_sense          ? &errors::invalid_argument
+                                                      : hole_in(one, range) ? &mm::not_mapped
+                                                                            : nullptr);
+        if (makes_sense)
+            for_each_in(one, range, [what](model_page& p) { p.fork = what; });
     }
     void fork(one_space& one)
     {
         auto child = one.real->fork();
         REQUIRE(child);
         one_space copy{std::move(*child), one.pages};
+        std::erase_if(copy.pages, [](const auto& at) { return at.second.fork == mm::at_fork::absent; });
+        for (auto& [at, page] : copy.pages)
+            if (page.fork == mm::at_fork::empty)
+                page.own.reset();
         spaces_.push_back(std::move(copy));
     }
     void end(std::size_t which)
@@ -338,6 +372,7 @@ private:
                     REQUIRE(page->first == at);
                     REQUIRE(page->second.rights == without(r.access, protection::user));
                     REQUIRE(page->second.kind == r.kind);
+                    REQUIRE(page->second.fork == r.advice.fork);
                     REQUIRE((page->second.object >= 0) == static_cast<bool>(r.backing));
                     if (r.backing)
                         REQUIRE(page->second.index == (r.offset + (at - r.range.begin)) / page_size);

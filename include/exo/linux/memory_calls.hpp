@@ -45,11 +45,15 @@ inline constexpr std::uint64_t shared = 1, private_copy = 2, shared_validate = 3
     return e == mm::not_mapped || e == mm::no_region ? error{errors::out_of_memory, e.context()} : e;
 }
 
-[[nodiscard]] inline result<virt_range> user_range(std::uint64_t address, std::uint64_t length)
+// Whole pages. Errors: invalid_argument; `too_long` for a range that wraps around.
+[[nodiscard]] inline result<virt_range> user_range(std::uint64_t address, std::uint64_t length,
+                                                   const error_kind& too_long = errors::invalid_argument)
 {
     const std::uint64_t rounded = (length + page_size - 1) & ~std::uint64_t{page_size - 1};
-    if ((address & (page_size - 1)) != 0 || (rounded == 0 && length != 0) || address + rounded < address)
+    if ((address & (page_size - 1)) != 0)
         return fail(errors::invalid_argument, address);
+    if ((rounded == 0 && length != 0) || address + rounded < address)
+        return fail(too_long, length);
     return virt_range::of_size(virt_addr{address}, rounded);
 }
 
@@ -115,7 +119,7 @@ result<void> sys_munmap(call<System>& c, std::uint64_t address, std::uint64_t le
 template <class System>
 result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint64_t protection)
 {
-    const auto range = EXO_TRY(user_range(address, length));
+    const auto range = EXO_TRY(user_range(address, length, errors::out_of_memory));
     constexpr std::uint64_t growing = 0x01000000 | 0x02000000; // PROT_GROWSDOWN, PROT_GROWSUP
     const auto access = EXO_TRY(to_protection(protection & ~growing));
     if (range.empty())
@@ -195,24 +199,86 @@ result<std::uint64_t> sys_mremap(call<System>& c, std::uint64_t address, std::ui
     return moved.value();
 }
 
-template <class System>
-result<void> sys_madvise(call<System>& c, std::uint64_t address, std::uint64_t length, std::int32_t advice)
+// What madvise(2) says about memory, by Linux's numbers (asm-generic/mman-common.h).
+enum class advice : std::int32_t {
+    normal = 0, random = 1, sequential = 2, will_need = 3, dont_need = 4, free = 8, dont_fork = 10, do_fork = 11,
+    huge_page = 14, no_huge_page = 15, dont_dump = 16, do_dump = 17, wipe_on_fork = 18, keep_on_fork = 19, cold = 20,
+    page_out = 21, populate_read = 22, populate_write = 23,
+};
+
+// How a region's advice changes; null for what is no advice, but a thing to do.
+[[nodiscard]] constexpr auto note_of(advice a) -> void (*)(mm::region_advice&)
 {
-    constexpr std::int32_t dont_need = 4, free = 8, last_general = 21;
-    const auto range = EXO_TRY(user_range(address, length));
-    if (advice < 0 || advice > last_general || (advice > dont_need && advice < free))
-        return fail(errors::invalid_argument, static_cast<std::uint64_t>(advice));
-    if (range.empty())
-        return {};
-    auto& space = c.process.image().space();
-    if (advice == dont_need || advice == free) {
-        if (const auto dropped = space.discard(range); !dropped)
-            return fail(unmapped_is_no_memory(dropped.error()));
-        return {};
+    using told = mm::region_advice;
+    switch (a) {
+    case advice::normal:
+        return [](told& t) { t.order = mm::access_order::unspecified; };
+    case advice::random:
+        return [](told& t) { t.order = mm::access_order::random; };
+    case advice::sequential:
+        return [](told& t) { t.order = mm::access_order::sequential; };
+    case advice::dont_fork:
+        return [](told& t) { t.fork = mm::at_fork::absent; };
+    case advice::wipe_on_fork:
+        return [](told& t) { t.fork = mm::at_fork::empty; };
+    case advice::do_fork:
+    case advice::keep_on_fork:
+        return [](told& t) { t.fork = mm::at_fork::inherited; };
+    case advice::huge_page:
+        return [](told& t) { t.large = mm::large_pages::wanted; };
+    case advice::no_huge_page:
+        return [](told& t) { t.large = mm::large_pages::refused; };
+    case advice::dont_dump:
+        return [](told& t) { t.dumped = false; };
+    case advice::do_dump:
+        return [](told& t) { t.dumped = true; };
+    case advice::cold:
+    case advice::page_out: // there is nowhere to page out to
+        return [](told&) {};
+    default:
+        return nullptr;
     }
-    if (!space.region_at(range.begin)) // other advice may be heeded or not
-        return fail(errors::out_of_memory, address);
-    return {};
+}
+
+// Has the pages of a range there, as madvise reports what hinders it.
+template <class Space>
+[[nodiscard]] result<> populate_as_advised(Space& space, virt_range range, mm::access tried)
+{
+    const auto populated = space.populate(range, tried);
+    if (!populated && populated.error() == mm::access_denied)
+        return fail(errors::invalid_argument, populated.error().context());
+    if (!populated && populated.error() == mm::beyond_end)
+        return fail(errors::bad_address, populated.error().context());
+    return populated;
+}
+
+template <class System>
+result<void> sys_madvise(call<System>& c, std::uint64_t address, std::uint64_t length, advice told)
+{
+    const auto range = EXO_TRY(user_range(address, length));
+    auto& space = c.process.image().space();
+    const auto heed = [&]() -> result<> {
+        switch (told) {
+        case advice::will_need:
+            return range.empty() ? result<>{} : space.will_need(range);
+        case advice::dont_need:
+            return range.empty() ? result<>{} : space.discard(range);
+        case advice::free:
+            return range.empty() ? result<>{} : space.free(range);
+        case advice::populate_read:
+            return populate_as_advised(space, range, mm::access::read);
+        case advice::populate_write:
+            return populate_as_advised(space, range, mm::access::write);
+        default:
+            break;
+        }
+        const auto note = note_of(told);
+        if (!note)
+            return fail(errors::invalid_argument, static_cast<std::uint64_t>(told));
+        return range.empty() ? result<>{} : space.advise(range, note);
+    };
+    const auto heeded = heed();
+    return heeded ? result<void>{} : fail(unmapped_is_no_memory(heeded.error()));
 }
 
 template <class System>

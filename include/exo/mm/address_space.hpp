@@ -66,9 +66,19 @@ public:
     // Errors: invalid_argument, not_mapped (context: the first address without a region), access_denied (writing, where
     // a shared mapping's object does not allow it), out_of_memory.
     [[nodiscard]] result<> protect(virt_range range, protection access);
-    // Drops the pages of the range: the next access finds zeros, or the pager's contents. Errors:
-    // invalid_argument, not_mapped, out_of_memory.
+    // Drops the pages of the range: the next access finds zeros, or the pager's contents. Errors: invalid_argument
+    // (also when some are locked), out_of_memory; not_mapped, after what is mapped was dropped all the same.
     [[nodiscard]] result<> discard(virt_range range);
+    // The contents of the range are of no use any more: what the next access finds is zero or what was there. Errors:
+    // as discard; invalid_argument also where memory is not anonymous.
+    [[nodiscard]] result<> free(virt_range range);
+    // Reads what pagers have of the range ahead, and has it there, as far as that works. Errors: invalid_argument;
+    // not_mapped, after the same for what is mapped.
+    [[nodiscard]] result<> will_need(virt_range range);
+    // Has note(region_advice&) change what is known of the regions in the range. Errors: invalid_argument (also for
+    // memory that is to be empty after a fork, and is not anonymous), out_of_memory; not_mapped, after the
+    // regions that are there took the advice.
+    [[nodiscard]] result<> advise(virt_range range, void (*note)(region_advice&));
 
     // The heap that brk moves. start_brk says where it begins, once; set_brk moves its end, and returns it. `limit`:
     // bytes it may reach. Errors: invalid_argument (below the beginning), out_of_memory.
@@ -129,11 +139,18 @@ private:
 
     // The rest runs under the lock.
 
+    // Errors: invalid_argument.
     [[nodiscard]] result<virt_range> whole_pages(virt_range) const;
+    // The same for what has to be mapped. Errors: also not_mapped, where nothing can be.
+    [[nodiscard]] result<virt_range> mapped_pages(virt_range) const;
     [[nodiscard]] region* first_ending_after(virt_addr a) const;
     [[nodiscard]] region* region_of(virt_addr a) const;
     [[nodiscard]] bool is_free(virt_range r) const;
     [[nodiscard]] result<> check_covered(virt_range r) const;
+    // Calls visit(region&) for each that the range touches, in ascending order. visit may return a result<>, which ends
+    // the round if it failed.
+    template <class Visit>
+    result<> for_each_in(virt_range r, Visit visit) const;
     [[nodiscard]] result<virt_addr> find_room(std::uint64_t length) const;
     [[nodiscard]] result<virt_addr> choose_place(const map_request& request, std::uint64_t length) const;
 
@@ -149,6 +166,12 @@ private:
     [[nodiscard]] result<spares> reserve_splits(virt_range r) const;
     void split(virt_range r, spares& with);
     void remove(virt_range r, spares& with, changes& to);
+    // Drops the pages of a range, and keeps its regions. Errors: out_of_memory.
+    [[nodiscard]] result<> drop_pages(virt_range r, changes& to);
+    // The same for a whole call; all regions have to be such that they `may` lose their pages.
+    [[nodiscard]] result<> drop_where(virt_range asked, bool (*may)(const region&));
+    // Takes out of a forked child what it does not inherit of a parent's region.
+    [[nodiscard]] result<> start_without(virt_range range, at_fork what);
 
     [[nodiscard]] result<region*> region_for(virt_addr a, access tried);
     [[nodiscard]] region* grow_down_to(virt_addr a);
@@ -188,5 +211,6 @@ private:
 
 } // namespace exo::mm
 
+#include <exo/mm/address_space_advice.hpp>
 #include <exo/mm/address_space_faults.hpp>
 #include <exo/mm/address_space_regions.hpp>

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include <exo/base/errors.hpp>
@@ -47,6 +48,7 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
         region* copy = EXO_TRY(new_object<region>(memory_.heap));
         static_cast<region_info&>(*copy) = r;
         copy->limit = r.limit;
+        copy->locked = locking::none;
         child->insert(*copy);
     }
     changes to{memory_, running_};
@@ -54,6 +56,9 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
     to.flush(); // from here on this space's CPUs ask before they write
     EXO_TRY(shared);
     child->resident_pages_ = resident_pages_;
+    for (const region& r : regions_)
+        if (r.advice.fork != at_fork::inherited)
+            EXO_TRY(child->start_without(r.range, r.advice.fork));
     child->brk_begin_ = brk_begin_;
     child->brk_end_ = brk_end_;
     memory_.counters.forks.add();
@@ -69,6 +74,14 @@ result<virt_range> address_space<Memory>::whole_pages(virt_range r) const
     if (!r.begin.is_aligned(page_size) || r.begin >= r.end || end < r.end || layout_.highest < end)
         return fail(errors::invalid_argument, r.begin.value());
     return virt_range{r.begin, end};
+}
+
+template <class Memory>
+result<virt_range> address_space<Memory>::mapped_pages(virt_range r) const
+{
+    if (layout_.highest < r.end && r.begin < r.end && r.begin.is_aligned(page_size))
+        return fail(not_mapped, layout_.highest.value());
+    return whole_pages(r);
 }
 
 template <class Memory>
@@ -101,6 +114,19 @@ result<> address_space<Memory>::check_covered(virt_range r) const
         if (!here)
             return fail(not_mapped, at.value());
         at = here->range.end;
+    }
+    return {};
+}
+
+template <class Memory>
+template <class Visit>
+result<> address_space<Memory>::for_each_in(virt_range range, Visit visit) const
+{
+    for (region* r = first_ending_after(range.begin); r && r->range.begin < range.end; r = regions_.next(*r)) {
+        if constexpr (std::is_void_v<decltype(visit(*r))>)
+            visit(*r);
+        else
+            EXO_TRY(visit(*r));
     }
     return {};
 }
@@ -218,6 +244,15 @@ void address_space<Memory>::remove(virt_range r, spares& with, changes& to)
 }
 
 template <class Memory>
+result<> address_space<Memory>::drop_pages(virt_range r, changes& to)
+{
+    auto here = page_tables_here();
+    EXO_TRY(here.own_range(r, tables::extent::edges, to));
+    resident_pages_ -= here.detach(r, to);
+    return {};
+}
+
+template <class Memory>
 result<virt_addr> address_space<Memory>::map(map_request request)
 {
     const auto length = pages_for(request.length) << page_shift;
@@ -274,7 +309,7 @@ result<> address_space<Memory>::unmap(virt_range asked)
 template <class Memory>
 result<> address_space<Memory>::protect(virt_range asked, protection access)
 {
-    const auto range = EXO_TRY(whole_pages(asked));
+    const auto range = EXO_TRY(mapped_pages(asked));
     access = access | protection::user;
     auto guard = lock();
     EXO_TRY(check_covered(range));
@@ -298,21 +333,6 @@ result<> address_space<Memory>::protect(virt_range asked, protection access)
         });
         merge_around(range);
     }
-    to.flush();
-    return ready;
-}
-
-template <class Memory>
-result<> address_space<Memory>::discard(virt_range asked)
-{
-    const auto range = EXO_TRY(whole_pages(asked));
-    auto guard = lock();
-    EXO_TRY(check_covered(range));
-    changes to{memory_, running_};
-    auto here = page_tables_here();
-    const auto ready = here.own_range(range, tables::extent::edges, to);
-    if (ready)
-        resident_pages_ -= here.detach(range, to);
     to.flush();
     return ready;
 }

@@ -24,6 +24,42 @@ enum class growth : std::uint8_t {
     down, // a stack: a fault just below extends it, up to its limit
 };
 
+// Page sizes beyond the smallest, where there is a choice.
+enum class large_pages : std::uint8_t {
+    unspecified,
+    wanted,
+    refused,
+};
+
+enum class access_order : std::uint8_t {
+    unspecified,
+    sequential,
+    random,
+};
+
+enum class at_fork : std::uint8_t {
+    inherited,
+    absent, // the child has nothing there
+    empty,  // the child has the region, without the contents
+};
+
+// What the program said about a region, as madvise(2) takes it.
+struct region_advice {
+    large_pages large{};
+    access_order order{};
+    at_fork fork{};
+    bool dumped{true}; // in a core
+
+    friend constexpr bool operator==(const region_advice&, const region_advice&) = default;
+};
+
+// Whether pages, once there, have to stay (mlock(2)).
+enum class locking : std::uint8_t {
+    none,
+    on_fault, // they come as they are accessed
+    at_once,  // all are there from the beginning
+};
+
 enum class placement : std::uint8_t {
     anywhere,        // at the address given if it is free (0: no wish), else where there is room
     fixed,           // exactly there; what was mapped there is gone
@@ -40,7 +76,8 @@ struct map_request {
     std::uint64_t limit{};  // how many bytes a growing region may reach
     ref<pager> backing{};   // null: anonymous memory, zero at first
     std::uint64_t offset{}; // into the pager's object, a multiple of the page size
-    bool populate{};        // have the pages there before the call returns, as far as memory allows
+    locking locked{};
+    bool populate{}; // have the pages there before the call returns, as far as memory allows
 };
 
 // A region as seen at one moment.
@@ -52,6 +89,11 @@ struct region_info {
     bool heap{}; // the area that set_brk moves
     ref<pager> backing;
     std::uint64_t offset{}; // of range.begin in the pager's object
+    region_advice advice{};
+    locking locked{};
+
+    // Zero at first, and nobody else's: what is shared has a pager.
+    [[nodiscard]] bool is_anonymous() const { return !backing; }
 };
 
 // A region in its space's tree.
@@ -71,7 +113,8 @@ struct region : region_info {
     [[nodiscard]] bool continues_in(const region& next) const
     {
         return range.end == next.range.begin && access == next.access && kind == next.kind && heap == next.heap &&
-               grows == growth::fixed && next.grows == growth::fixed && backing == next.backing &&
+               advice == next.advice && locked == next.locked && grows == growth::fixed &&
+               next.grows == growth::fixed && backing == next.backing &&
                (!backing || offset + range.size() == next.offset);
     }
     // Gives the part from `a` on, which lies inside, to `upper`.
