@@ -205,8 +205,8 @@ public:
     // Clean pages of files make room before memory runs out. From threads, with no lock held.
     void keep_memory_free()
     {
-        if (frames_.free_frames() < low_watermark_) [[unlikely]]
-            static_cast<void>(memory_.reclaimer.reclaim(parker_, low_watermark_));
+        if (frames_.below(mm::watermark::low)) [[unlikely]]
+            static_cast<void>(memory_.reclaimer.reclaim(parker_, frames_.mark(mm::watermark::low)));
     }
 
     void session_ended(proc::process_id session) { terminals_.session_ended(session); }
@@ -246,7 +246,7 @@ protected:
                             .clock = wall_clock_,
                             .devices = &devices_},
           vfs_{file_environment_}, terminals_{parker_}, processes_{*this},
-          metadata_bytes_{early_.bytes}, low_watermark_{frames_.total_frames() / 64}
+          metadata_bytes_{early_.bytes}
     {
         stir_random();
     }
@@ -356,7 +356,6 @@ private:
     sync::spin_lock<sync::lock_rank::console, typename P::interrupts_type> random_lock_;
     std::atomic<std::uint64_t> stack_bytes_{};
     std::uint64_t metadata_bytes_;
-    std::uint64_t low_watermark_;
 };
 
 } // namespace exo

@@ -175,6 +175,35 @@ TEST_CASE("Every frame of a block leads to it, and a block split apart is as man
         CHECK(f.allocator.allocate(10));
 }
 
+TEST_CASE("Free memory is below a mark from the frame on that reaches it, caches counted, and above again with the next")
+{
+    using mm::watermark;
+    for (const bool caches : {false, true}) {
+        plain::frames f{6400, 1, caches};
+        f.add_all();
+        CHECK(f.allocator.mark(watermark::min) == 25);
+        CHECK(f.allocator.mark(watermark::low) == 100);
+        CHECK(f.allocator.mark(watermark::high) == 200);
+        for (const auto mark : {watermark::min, watermark::low, watermark::high}) {
+            CHECK_FALSE(f.allocator.below(mark));
+            std::vector<frame_number> taken;
+            while (f.allocator.free_frames() > f.allocator.mark(mark))
+                taken.push_back(*f.allocator.allocate(0));
+            CHECK_FALSE(f.allocator.below(mark));
+            const auto last = *f.allocator.allocate(0);
+            CHECK(f.allocator.below(mark));
+            f.allocator.free(last, 0);
+            CHECK_FALSE(f.allocator.below(mark));
+            for (const auto frame : taken)
+                f.allocator.free(frame, 0);
+        }
+    }
+    // Sixteen GiB have no more need of room than four.
+    plain::frames large{std::size_t{1} << 22};
+    large.add_all();
+    CHECK(large.allocator.mark(watermark::low) == 64 << 20 >> page_shift);
+}
+
 TEST_CASE("Threads on CPUs of their own take and give frames, also of each other, and lose none")
 {
     constexpr unsigned threads = 4;

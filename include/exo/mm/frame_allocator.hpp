@@ -40,6 +40,10 @@ struct alignas(64) frame_cache {
     std::uint32_t frames[capacity]; // indexes of records; the last freed is the next allocated: its lines are warm
 };
 
+// Marks that free memory falls below as it runs short. Below `low` somebody makes room, until it is above `high`; what
+// is left below `min` is for making room.
+enum class watermark : std::uint8_t { min, low, high };
+
 template <hal::InterruptControl Interrupts, hal::CpuLocal Cpu, hal::Atomics Atomics = hal::standard_atomics>
 class frame_allocator {
 public:
@@ -173,6 +177,20 @@ public:
         return sum;
     }
     [[nodiscard]] std::uint64_t total_frames() const noexcept { return total_; }
+
+    // In frames. A 64th of memory is low, but no more than 64 MiB.
+    [[nodiscard]] std::uint64_t mark(watermark which) const noexcept
+    {
+        constexpr std::uint64_t most = (std::uint64_t{64} << 20) / page_size;
+        const auto low = total_ / 64 < most ? total_ / 64 : most;
+        return which == watermark::min ? low / 4 : which == watermark::low ? low : 2 * low;
+    }
+    // Whether fewer frames than that are free: a load, a comparison, and a sum over the caches when it is close.
+    [[nodiscard]] bool below(watermark which) const noexcept
+    {
+        const auto wanted = mark(which);
+        return free_.load(std::memory_order_relaxed) < wanted && free_frames() < wanted;
+    }
 
     // Returns the cached frames of the calling CPU to the buddy lists, where they join into blocks.
     void drain_cache() noexcept
