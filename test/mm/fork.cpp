@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 #include <random>
+#include <type_traits>
 
 #include <mm/space_world.hpp>
 
@@ -27,13 +28,13 @@ struct model_page {
     mm::at_fork fork{};
 };
 
-template <class Format>
+template <class Format, class Fill>
 class story {
 public:
-    using world_type = world<Format>;
+    using world_type = world<Format, Fill>;
     using space = typename world_type::space;
 
-    explicit story(unsigned seed) : random_{seed}, w_{2048, cpu_count}
+    explicit story(unsigned seed) : random_{seed}, w_{large_pages ? 16384u : 2048u, cpu_count}
     {
         w_.machine.entries.mark_at_awkward_moments(seed);
         for (auto& f : files_)
@@ -69,32 +70,45 @@ public:
             f.reset();
     }
 
+    [[nodiscard]] std::uint64_t large_pages_split() const { return w_.memory.counters.large_pages_split.value(); }
+
 private:
     static constexpr unsigned cpu_count = 3;
     static constexpr std::size_t space_limit = 5;
+    static constexpr bool large_pages = std::is_same_v<Fill, greedy>;
     static constexpr std::uint64_t window_pages = 24;
+    static constexpr std::uint64_t large_window_pages = 2 * hal::entries_per_table<Format> + 100;
 
     struct one_space {
         ref<space> real;
         std::map<virt_addr, model_page> pages;
     };
 
-    // Windows that lie across the borders of tables, at every level; the last in the middle of one.
-    static std::vector<virt_addr> windows()
+    // Windows that lie across the borders of tables, at every level; one in the middle of one; and one for large pages.
+    static std::vector<virt_range> windows()
     {
-        std::vector<virt_addr> w;
+        std::vector<virt_range> w;
+        const auto add = [&](virt_addr begin, std::uint64_t pages) {
+            w.push_back(virt_range::of_size(begin, pages * page_size));
+        };
         for (unsigned level = 1; level < Format::levels; ++level)
-            w.push_back(virt_addr{3 * hal::bytes_at<Format>(level)} - window_pages / 2 * page_size);
-        w.push_back(virt_addr{0x1234'5000});
-        std::sort(w.begin(), w.end());
+            add(virt_addr{3 * hal::bytes_at<Format>(level)} - window_pages / 2 * page_size, window_pages);
+        add(virt_addr{0x1234'5000}, window_pages);
+        if (large_pages)
+            w.push_back(large_window());
+        std::sort(w.begin(), w.end(), [](virt_range a, virt_range b) { return a.begin < b.begin; });
         return w;
+    }
+    static virt_range large_window()
+    {
+        return virt_range::of_size(virt_addr{0x2000'0000}, large_window_pages * page_size);
     }
     static std::vector<virt_addr> all_pages()
     {
         std::vector<virt_addr> pages;
-        for (const auto begin : windows())
-            for (std::uint64_t i = 0; i < window_pages; ++i)
-                pages.push_back(begin + i * page_size);
+        for (const auto window : windows())
+            for (auto page = window.begin; page < window.end; page += page_size)
+                pages.push_back(page);
         return pages;
     }
 
@@ -105,13 +119,17 @@ private:
     {
         const auto w = windows();
         if (chance(40)) // over all windows, whole tables in between
-            return {w.front() + below(window_pages) * page_size, w.back() + (1 + below(window_pages)) * page_size};
-        const auto begin = w[below(w.size())];
-        const auto first = below(window_pages);
-        const auto count = 1 + below(window_pages - first);
-        return virt_range::of_size(begin + first * page_size, count * page_size);
+            return {w.front().begin + below(window_pages) * page_size,
+                    w.back().begin + (1 + below(window_pages)) * page_size};
+        const auto window = large_pages && chance(2) ? large_window() : w[below(w.size())];
+        const auto pages = window.size() >> page_shift;
+        if (pages == large_window_pages && chance(3))
+            return window;
+        const auto first = below(pages);
+        const auto count = 1 + below(pages - first);
+        return virt_range::of_size(window.begin + first * page_size, count * page_size);
     }
-    static bool is_long(virt_range r) { return r.size() > window_pages * page_size; }
+    static bool is_long(virt_range r) { return r.size() > large_window_pages * page_size; }
     virt_addr page_in(virt_range r)
     {
         return is_long(r) ? r.begin : r.begin + below(r.size() >> page_shift) * page_size;
@@ -398,6 +416,17 @@ TEST_CASE_TEMPLATE("Random lives of spaces that fork agree with the model, on ev
 {
     for (unsigned seed = 1; seed <= 12; ++seed) {
         CAPTURE(seed);
-        story<Format>{seed}.run(4000);
+        story<Format, one_page_each>{seed}.run(4000);
+    }
+}
+
+TEST_CASE_TEMPLATE("Random lives of spaces with large pages agree with the model, on every format", Format,
+                   EXO_EVERY_FORMAT)
+{
+    for (unsigned seed = 1; seed <= 2; ++seed) {
+        CAPTURE(seed);
+        story<Format, greedy> lives{seed};
+        lives.run(1500);
+        CHECK(lives.large_pages_split() > 10);
     }
 }

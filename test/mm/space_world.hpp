@@ -115,6 +115,14 @@ public:
         dirty[index] = dirty[index] || for_write;
         return contents[index].share().leak();
     }
+    std::size_t get_present_pages(std::uint64_t first, std::span<mm::object_page> into) override
+    {
+        std::size_t count = 0;
+        for (std::uint64_t i = first; i < first + into.size() && i < contents.size(); ++i)
+            if (contents[i])
+                into[count++] = {i, contents[i].share().leak()};
+        return count;
+    }
     std::string_view name() const noexcept override { return "/a/file"; }
     mm::pager_identity identity() const noexcept override { return {1, 2}; }
     void last_reference() noexcept override { ended = true; }
@@ -130,13 +138,41 @@ public:
     bool ended{};
 };
 
-template <class Format>
+// A fault fills the page that was touched, and nothing else.
+struct one_page_each {
+    static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return false; }
+    static std::uint64_t zeroed_pages(mm::region&, virt_addr, mm::memory_left) noexcept { return 1; }
+    static virt_range neighbours(const mm::region&, virt_addr page) noexcept
+    {
+        return virt_range::of_size(page, page_size);
+    }
+};
+static_assert(mm::FillPolicy<one_page_each>);
+
+// Fills as much as it can: nothing stays small that can be large.
+struct greedy {
+    static bool wants_large(const mm::region& r, virt_range, mm::memory_left left) noexcept
+    {
+        return r.grows == mm::growth::fixed && left.free > 2048;
+    }
+    static std::uint64_t zeroed_pages(mm::region&, virt_addr page, mm::memory_left) noexcept
+    {
+        return 1 + (page.value() >> page_shift) % 7;
+    }
+    static virt_range neighbours(const mm::region&, virt_addr page) noexcept
+    {
+        return virt_range::of_size(page.align_down(16 * page_size), 16 * page_size);
+    }
+};
+static_assert(mm::FillPolicy<greedy>);
+
+template <class Format, mm::FillPolicy Fill = one_page_each>
 struct world {
     using machine_type = sim::machine<Format>;
     using paging = typename machine_type::paging_type;
     using shootdown_type = mm::shootdown<paging, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus>;
     using memory_type = mm::memory_system<Format, sim::physical_memory, typename machine_type::entries_type, frames,
-                                          shootdown_type, paging, sim::driven_cpus, sim::driven_cpus>;
+                                          shootdown_type, paging, sim::driven_cpus, sim::driven_cpus, Fill>;
     using space = mm::address_space<memory_type>;
     using entry = typename Format::entry;
 
@@ -237,12 +273,14 @@ struct world {
             REQUIRE(s->statistics().resident_pages == leaves_below(root, Format::levels - 1));
         }
         ++counts[kernel_root];
+        std::uint64_t used = 0;
         for (const auto& [frame, count] : counts) {
             CAPTURE(frame.value());
             REQUIRE(frames_.references(frame) == count);
             REQUIRE((frames_.info(frame).table_levels != 0) == tables.contains(frame));
+            used += std::uint64_t{1} << frames_.info(frame).order;
         }
-        REQUIRE(frames_.total_frames() - frames_.free_frames() == counts.size());
+        REQUIRE(frames_.total_frames() - frames_.free_frames() == used);
         REQUIRE(memory.counters.tables.value() == tables.size());
         for (const auto& violation : machine.unit.violations())
             FAIL(violation);
@@ -285,17 +323,16 @@ private:
             if (e == 0)
                 continue;
             ++used;
-            const frame_number below{Format::address(e, level)};
+            const frame_number below = frames_.block_of(frame_number{Format::address(e, level)});
             ++counts[below];
-            if (level != 0) {
-                REQUIRE(Format::is_table(e, level));
+            if (Format::is_table(e, level)) {
                 // Whoever may write through an entry is alone below it.
                 if (Format::hierarchical_write && Format::writable(e))
                     REQUIRE(frames_.references(below) == 1);
                 visit(below, level - 1, counts, tables);
             } else {
-                REQUIRE(Format::is_leaf(e, 0));
-                if (Format::writable(e) && Format::attributes(e, 0).software != mm::shared_leaf) {
+                REQUIRE(Format::is_leaf(e, level));
+                if (Format::writable(e) && Format::attributes(e, level).software != mm::shared_leaf) {
                     if (Format::hierarchical_write)
                         REQUIRE(frames_.references(below) == 1);
                     else
@@ -314,7 +351,8 @@ private:
         const bool is_root = level == Format::levels - 1;
         for (unsigned i = 0; i < (is_root ? half_entries : hal::entries_per_table<Format>); ++i)
             if (const entry e = table(at)[i]; e != 0)
-                sum += level == 0 ? 1 : leaves_below(frame_number{Format::address(e, level)}, level - 1);
+                sum += Format::is_table(e, level) ? leaves_below(frame_number{Format::address(e, level)}, level - 1)
+                                                  : hal::bytes_at<Format>(level) >> page_shift;
         return sum;
     }
 };

@@ -132,8 +132,6 @@ private:
     ~address_space() override = default;
     void last_reference() noexcept override;
 
-    [[nodiscard]] result<fault_kind> answer_fault(virt_addr a, access tried);
-
     [[nodiscard]] auto lock() { return lock_.lock(memory_.parker); }
     [[nodiscard]] tables page_tables_here() { return {memory_, root_}; }
 
@@ -179,17 +177,29 @@ private:
     {
         return r.kind == sharing::shared && tried == access::write;
     }
-    [[nodiscard]] static bool allows(entry e, bool may_write, access tried);
-    [[nodiscard]] entry leaf_for(const region& r, frame_number f, bool writable) const;
+    [[nodiscard]] static bool allows(const typename tables::found& found, access tried);
+    [[nodiscard]] static virt_range in_one_table(const region& r, virt_addr page);
+    [[nodiscard]] virt_range neighbours_of(const region& r, virt_addr page, virt_addr until) const;
+    [[nodiscard]] entry leaf_for(const region& r, frame_number f, bool writable, unsigned level = 0) const;
     [[nodiscard]] bool is_sole(frame_number f) const;
     [[nodiscard]] result<frame_number> copy_of(frame_number f);
 
-    // What the fault did, or nothing: `have` says what to ask of a pager first.
-    [[nodiscard]] result<std::optional<fault_kind>> resolve(virt_addr a, access tried, paged& have, changes& to);
-    [[nodiscard]] result<fault_kind> fill_zero(const region& r, virt_addr page, changes& to);
-    [[nodiscard]] result<fault_kind> fill_paged(const region& r, virt_addr page, access tried, frame_number f,
-                                                changes& to);
-    [[nodiscard]] result<fault_kind> write_private(const region& r, virt_addr page, changes& to);
+    // What a fault came to, and up to where the region's pages can now be accessed in the way tried.
+    struct filled {
+        fault_kind kind;
+        virt_addr end;
+    };
+    // handle_fault, without the lock. Beyond the page of `a` it fills what the policy wishes, or what it can up to `until`.
+    [[nodiscard]] result<filled> fill_in(virt_addr a, access tried, virt_addr until);
+    // The same with the memory that there is: nothing is reclaimed.
+    [[nodiscard]] result<filled> try_fill(virt_addr a, access tried, virt_addr until);
+    // Nothing: `have` says what to ask of a pager first.
+    [[nodiscard]] result<std::optional<filled>> resolve(virt_addr a, access tried, virt_addr until, paged& have,
+                                                        changes& to);
+    [[nodiscard]] result<filled> fill_zero(region& r, virt_addr page, unsigned level, virt_addr until, changes& to);
+    [[nodiscard]] std::optional<filled> fill_large(const region& r, virt_addr page, changes& to);
+    [[nodiscard]] result<filled> fill_paged(const region& r, virt_addr page, access tried, paged& have, changes& to);
+    [[nodiscard]] result<fault_kind> write_private(const region& r, virt_addr page, unsigned level, changes& to);
     [[nodiscard]] result<fault_kind> write_shared(const region& r, virt_addr page, frame_number f, changes& to);
 
     // Calls step(memory, done, bytes) for the part of each page, with the lock held.

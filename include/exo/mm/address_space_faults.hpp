@@ -23,37 +23,59 @@ public:
     // Whether fetch() got what an access to `a` in `r` needs.
     [[nodiscard]] bool is(const region& r, virt_addr a, access tried) const
     {
-        return fetched_ && source_ == r.backing && index_ == r.page_index(a) && for_write_ == wants_write(r, tried);
+        return fetched_ && source_ == r.backing && wanted_.index == r.page_index(a) &&
+               for_write_ == wants_write(r, tried);
     }
-    [[nodiscard]] frame_number frame() const { return frame_; }
+    [[nodiscard]] frame_number frame() const { return wanted_.frame; }
     // The reference found its place in a table.
     void given() { fetched_ = false; }
 
-    void want(const region& r, virt_addr a, access tried)
+    // The page for `a`, and those of `around` that need no waiting.
+    void want(const region& r, virt_addr a, access tried, virt_range around)
     {
         drop();
         source_ = r.backing;
-        index_ = r.page_index(a);
+        wanted_.index = r.page_index(a);
         for_write_ = wants_write(r, tried);
+        first_around_ = r.page_index(around.begin);
+        pages_around_ = around.size() >> page_shift;
     }
     [[nodiscard]] result<> fetch()
     {
-        frame_ = EXO_TRY(source_->get_page(index_, for_write_));
+        wanted_.frame = EXO_TRY(source_->get_page(wanted_.index, for_write_));
         fetched_ = true;
+        if (pages_around_ > 1)
+            around_ = source_->get_present_pages(
+                first_around_, std::span{present_}.first(pages_around_ < most ? pages_around_ : most));
         return {};
+    }
+    // Calls use(object_page) for each page beside the one wanted; it tells whether it took over the reference.
+    template <class Use>
+    void use_around(Use use)
+    {
+        for (std::size_t i = 0; i < around_; ++i)
+            if (present_[i].index == wanted_.index || !use(present_[i]))
+                release_reference(memory_, present_[i].frame);
+        around_ = 0;
     }
 
 private:
+    static constexpr std::size_t most = 16;
+
     void drop()
     {
         if (std::exchange(fetched_, false))
-            release_reference(memory_, frame_);
+            release_reference(memory_, wanted_.frame);
+        use_around([](const object_page&) { return false; });
     }
 
     Memory& memory_;
     ref<pager> source_;
-    std::uint64_t index_{};
-    frame_number frame_;
+    object_page wanted_;
+    std::uint64_t first_around_{};
+    std::uint64_t pages_around_{};
+    object_page present_[most];
+    std::size_t around_{};
     bool for_write_{};
     bool fetched_{};
 };
@@ -61,27 +83,33 @@ private:
 template <class Memory>
 result<fault_kind> address_space<Memory>::handle_fault(virt_addr a, access tried)
 {
+    return EXO_TRY(fill_in(a, tried, {})).kind;
+}
+
+template <class Memory>
+auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) -> result<filled>
+{
     for (;;) {
-        const auto outcome = answer_fault(a, tried);
+        const auto outcome = try_fill(a, tried, until);
         if (outcome || outcome.error() != errors::out_of_memory || memory_.reclaimer.reclaim(memory_.parker) == 0)
             return outcome;
     }
 }
 
 template <class Memory>
-result<fault_kind> address_space<Memory>::answer_fault(virt_addr a, access tried)
+auto address_space<Memory>::try_fill(virt_addr a, access tried, virt_addr until) -> result<filled>
 {
     paged have{memory_};
     for (;;) {
         {
             auto guard = lock();
             changes to{memory_, running_};
-            const auto outcome = resolve(a, tried, have, to);
+            const auto outcome = resolve(a, tried, until, have, to);
             to.flush();
             if (!outcome)
                 return fail(outcome.error());
             if (*outcome) {
-                memory_.counters.of(**outcome).add();
+                memory_.counters.of((*outcome)->kind).add();
                 return **outcome;
             }
         }
@@ -91,29 +119,31 @@ result<fault_kind> address_space<Memory>::answer_fault(virt_addr a, access tried
 }
 
 template <class Memory>
-auto address_space<Memory>::resolve(virt_addr a, access tried, paged& have, changes& to)
-    -> result<std::optional<fault_kind>>
+auto address_space<Memory>::resolve(virt_addr a, access tried, virt_addr until, paged& have, changes& to)
+    -> result<std::optional<filled>>
 {
-    const region& r = *EXO_TRY(region_for(a, tried));
+    region& r = *EXO_TRY(region_for(a, tried));
     const auto page = a.align_down(page_size);
     auto here = page_tables_here();
     const auto found = here.find(page);
-    if (allows(found.value, found.may_write, tried))
-        return fault_kind::spurious;
+    const auto step = hal::bytes_at<format>(found.level);
+    const auto just = [&](fault_kind kind) { return filled{kind, page.align_down(step) + step}; };
+    if (allows(found, tried))
+        return just(fault_kind::spurious);
     if (found.value == 0 && !r.backing)
-        return fill_zero(r, page, to);
+        return fill_zero(r, page, found.level, until, to);
     if (found.value != 0 && r.kind == sharing::private_copy)
-        return write_private(r, page, to);
+        return filled{EXO_TRY(write_private(r, page, found.level, to)), page + page_size};
     if (found.value != 0 && format::writable(found.value)) { // only a table above it is shared
-        EXO_TRY(here.own(page, to));
-        return fault_kind::made_writable;
+        EXO_TRY(here.own(page, to, found.level));
+        return just(fault_kind::made_writable);
     }
     if (!have.is(r, page, tried)) {
-        have.want(r, page, tried);
+        have.want(r, page, tried, tried == access::write ? virt_range{} : neighbours_of(r, page, until));
         return std::nullopt;
     }
-    const auto done = EXO_TRY(found.value == 0 ? fill_paged(r, page, tried, have.frame(), to)
-                                               : write_shared(r, page, have.frame(), to));
+    const auto done = found.value == 0 ? EXO_TRY(fill_paged(r, page, tried, have, to))
+                                       : filled{EXO_TRY(write_shared(r, page, have.frame(), to)), page + page_size};
     have.given();
     return done;
 }
@@ -152,18 +182,20 @@ result<region*> address_space<Memory>::region_for(virt_addr a, access tried)
 }
 
 template <class Memory>
-bool address_space<Memory>::allows(entry e, bool may_write, access tried)
+bool address_space<Memory>::allows(const typename tables::found& found, access tried)
 {
-    if (e == 0 || !format::is_present(e))
+    if (found.value == 0 || !format::is_present(found.value))
         return false;
     return tried == access::read ||
-           (tried == access::write ? may_write : includes(format::attributes(e, 0).access, protection::execute));
+           (tried == access::write
+                ? found.may_write
+                : includes(format::attributes(found.value, found.level).access, protection::execute));
 }
 
 template <class Memory>
-auto address_space<Memory>::leaf_for(const region& r, frame_number f, bool writable) const -> entry
+auto address_space<Memory>::leaf_for(const region& r, frame_number f, bool writable, unsigned level) const -> entry
 {
-    return format::leaf(f.address(), 0,
+    return format::leaf(f.address(), level,
                         {.access = writable ? r.mapped_access() : without(r.mapped_access(), protection::write),
                          .software = r.kind == sharing::shared ? shared_leaf : std::uint8_t{}});
 }
@@ -171,39 +203,104 @@ auto address_space<Memory>::leaf_for(const region& r, frame_number f, bool writa
 template <class Memory>
 bool address_space<Memory>::is_sole(frame_number f) const
 {
-    return memory_.frames.manages(f) && memory_.frames.references(f) == 1;
+    return memory_.frames.manages(f) && memory_.frames.references(memory_.frames.block_of(f)) == 1;
 }
 
 template <class Memory>
 result<frame_number> address_space<Memory>::copy_of(frame_number f)
 {
     const auto copy = EXO_TRY(memory_.frames.allocate(0));
-    __builtin_memcpy(memory_.memory_of(copy), memory_.memory_of(f), page_size);
+    memory_.copy_page(copy, f);
     return copy;
 }
 
+// What one table at level 0 holds around `page`, of the region.
 template <class Memory>
-result<fault_kind> address_space<Memory>::fill_zero(const region& r, virt_addr page, changes& to)
+virt_range address_space<Memory>::in_one_table(const region& r, virt_addr page)
 {
-    const auto fresh = EXO_TRY(memory_.frames.allocate(0));
-    __builtin_memset(memory_.memory_of(fresh), 0, page_size);
+    const auto bytes = hal::bytes_at<format>(1);
+    return virt_range::of_size(page.align_down(bytes), bytes).intersection(r.range);
+}
+
+template <class Memory>
+virt_range address_space<Memory>::neighbours_of(const region& r, virt_addr page, virt_addr until) const
+{
+    const auto table = in_one_table(r, page);
+    return page < until ? virt_range{page, until < table.end ? until : table.end}
+                        : memory_.fill.neighbours(r, page).intersection(table);
+}
+
+// `page` is absent at `level`.
+template <class Memory>
+auto address_space<Memory>::fill_zero(region& r, virt_addr page, unsigned level, virt_addr until, changes& to)
+    -> result<filled>
+{
+    if (level > 0)
+        if (const auto done = fill_large(r, page, to))
+            return *done;
+    const auto table_end = in_one_table(r, page).end;
+    const auto left = memory_.left();
+    const auto wanted = page < until ? (until - page) >> page_shift : memory_.fill.zeroed_pages(r, page, left);
+    const auto room = (table_end - page) >> page_shift;
+    const auto count = wanted < room ? wanted : room;
+
     auto here = page_tables_here();
+    auto fresh = EXO_TRY(memory_.frames.allocate(0));
     const auto at = here.own(page, to);
     if (!at) {
         memory_.frames.free(fresh, 0);
         return fail(at.error());
     }
-    here.fill(*at, leaf_for(r, fresh, true));
-    to.widened(page);
-    ++resident_pages_;
-    return fault_kind::demand_zero;
+    std::uint64_t done = 0;
+    for (;;) {
+        memory_.zero(fresh);
+        here.fill({at->slot + done, at->table}, leaf_for(r, fresh, true));
+        to.widened(page + done * page_size);
+        ++done;
+        if (done == count || here.load({at->slot + done, at->table}) != 0)
+            break;
+        const auto next = memory_.frames.allocate(0);
+        if (!next)
+            break;
+        fresh = *next;
+    }
+    resident_pages_ += done;
+    memory_.counters.pages_filled_ahead.add(done - 1);
+    return filled{fault_kind::demand_zero, page + done * page_size};
 }
 
-// Takes over the reference to `f` if it succeeds.
+// A large page of zeros around `page`, or nothing where the region, the policy or memory has none.
 template <class Memory>
-result<fault_kind> address_space<Memory>::fill_paged(const region& r, virt_addr page, access tried, frame_number f,
-                                                     changes& to)
+auto address_space<Memory>::fill_large(const region& r, virt_addr page, changes& to) -> std::optional<filled>
 {
+    const auto bytes = hal::bytes_at<format>(1);
+    const auto block = virt_range::of_size(page.align_down(bytes), bytes);
+    if (format::largest_leaf_level < 1 || block.intersection(r.range) != block ||
+        !memory_.fill.wants_large(r, block, memory_.left()))
+        return {};
+    const auto fresh = memory_.frames.allocate(format::index_bits);
+    if (!fresh)
+        return {};
+    auto here = page_tables_here();
+    const auto at = here.own(block.begin, to, 1);
+    if (!at) {
+        memory_.frames.free(*fresh, format::index_bits);
+        return {};
+    }
+    memory_.zero(*fresh, hal::entries_per_table<format>);
+    here.fill(*at, leaf_for(r, *fresh, true, 1));
+    to.widened(page, 1);
+    resident_pages_ += hal::entries_per_table<format>;
+    memory_.counters.large_pages_filled.add();
+    return filled{fault_kind::demand_zero, block.end};
+}
+
+// Takes over the reference to the page wanted if it succeeds.
+template <class Memory>
+auto address_space<Memory>::fill_paged(const region& r, virt_addr page, access tried, paged& have, changes& to)
+    -> result<filled>
+{
+    const frame_number f = have.frame();
     const bool copy = r.kind == sharing::private_copy && tried == access::write && !is_sole(f);
     const auto mapped = copy ? EXO_TRY(copy_of(f)) : f;
     auto here = page_tables_here();
@@ -216,19 +313,42 @@ result<fault_kind> address_space<Memory>::fill_paged(const region& r, virt_addr 
     here.fill(*at, leaf_for(r, mapped, tried == access::write));
     to.widened(page);
     ++resident_pages_;
+    auto end = page + page_size;
     if (copy)
         release_reference(memory_, f);
-    return copy ? fault_kind::copied : fault_kind::paged_in;
+    const auto table = in_one_table(r, page);
+    have.use_around([&](const object_page& other) {
+        const auto v = r.range.begin + ((other.index - (r.offset >> page_shift)) << page_shift);
+        const typename tables::owned_slot beside{
+            at->slot + (static_cast<std::int64_t>(v.value() - page.value()) >> page_shift), at->table};
+        if (!table.contains(v) || here.load(beside) != 0) // the region may have changed meanwhile
+            return false;
+        here.fill(beside, leaf_for(r, other.frame, false));
+        to.widened(v);
+        ++resident_pages_;
+        memory_.counters.pages_filled_ahead.add();
+        if (v == end)
+            end = v + page_size;
+        return true;
+    });
+    return filled{copy ? fault_kind::copied : fault_kind::paged_in, end};
 }
 
-// The page is there, for reading.
+// The page is there, for reading, in a page of `level`.
 template <class Memory>
-result<fault_kind> address_space<Memory>::write_private(const region& r, virt_addr page, changes& to)
+result<fault_kind> address_space<Memory>::write_private(const region& r, virt_addr page, unsigned level, changes& to)
 {
     auto here = page_tables_here();
-    const auto at = EXO_TRY(here.own(page, to));
+    auto at = EXO_TRY(here.own(page, to, level));
+    to.widened(page, level);
+    if (is_sole(frame_number{format::address(here.load(at), level)})) {
+        here.allow_write(at.slot);
+        return fault_kind::reused;
+    }
+    if (level > 0) // only the part that is written is copied
+        at = EXO_TRY(here.own(page, to));
     const frame_number old{format::address(here.load(at), 0)};
-    to.widened(page);
+    here.come_apart(at, old);
     if (is_sole(old)) {
         here.allow_write(at.slot);
         return fault_kind::reused;
@@ -256,8 +376,8 @@ result<fault_kind> address_space<Memory>::write_shared(const region& r, virt_add
 template <class Memory>
 result<> address_space<Memory>::populate(virt_range range, access tried)
 {
-    for (auto page = range.begin.align_down(page_size); page < range.end; page += page_size)
-        (void)EXO_TRY(handle_fault(page, tried));
+    for (auto page = range.begin.align_down(page_size); page < range.end;)
+        page = EXO_TRY(fill_in(page, tried, range.end)).end;
     return {};
 }
 
@@ -274,8 +394,8 @@ result<> address_space<Memory>::step_through(virt_addr at, std::size_t length, a
             auto guard = lock();
             (void)EXO_TRY(region_for(a, tried));
             const auto found = page_tables_here().find(a);
-            if (allows(found.value, found.may_write, tried)) {
-                step(memory_.memory_of(frame_number{format::address(found.value, 0)}) + offset, done, bytes);
+            if (allows(found, tried)) {
+                step(memory_.memory_of(found.frame_at(a)) + offset, done, bytes);
                 done += bytes;
                 continue;
             }

@@ -326,10 +326,10 @@ result<> address_space<Memory>::protect(virt_range asked, protection access)
         for (region* r = region_of(range.begin); r && r->range.begin < range.end; r = regions_.next(*r))
             r->access = access;
         const auto mapped = region_of(range.begin)->mapped_access();
-        here.for_each_leaf(range, [&](entry* slot, entry e, virt_addr page) {
+        here.for_each_leaf(range, [&](entry* slot, entry e, virt_addr page, unsigned level) {
             // The right to write comes back with the first write: only then it is clear to whom the page belongs.
-            here.protect(slot, format::writable(e) ? mapped : without(mapped, protection::write));
-            to.invalidate_page(page);
+            here.protect(slot, level, format::writable(e) ? mapped : without(mapped, protection::write));
+            to.invalidate_page(page, level);
         });
         merge_around(range);
     }

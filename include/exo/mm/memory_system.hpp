@@ -13,6 +13,7 @@
 #include <exo/hal/pte_format.hpp>
 #include <exo/hal/translation_root.hpp>
 #include <exo/mm/fault.hpp>
+#include <exo/mm/fill_policy.hpp>
 #include <exo/mm/page_table.hpp>
 #include <exo/mm/reclaim.hpp>
 #include <exo/mm/shootdown.hpp>
@@ -28,6 +29,9 @@ struct memory_counters {
     counter tables;          // page tables of address spaces, root tables included: now, not ever
     counter tables_unshared; // tables copied because one of several users wanted to change something below
     counter faults[fault_kind_count];
+    counter pages_filled_ahead; // beside those that were touched
+    counter large_pages_filled;
+    counter large_pages_split;
     counter forks;
     counter flushes; // batches that had something to invalidate
 
@@ -36,7 +40,8 @@ struct memory_counters {
 
 // Frames is a frame_allocator, Shootdown a shootdown.
 template <hal::PteFormat Format, hal::PhysAccess Phys, hal::EntryStore<typename Format::entry> Entries, class Frames,
-          class Shootdown, hal::TranslationRoot Root, hal::CpuLocal Cpu, hal::InterruptControl Interrupts>
+          class Shootdown, hal::TranslationRoot Root, hal::CpuLocal Cpu, hal::InterruptControl Interrupts,
+          FillPolicy Fill = fill_policy>
 class memory_system {
 public:
     using format = Format;
@@ -76,11 +81,22 @@ public:
     const phys_addr kernel_root;
     memory_counters counters;
     mm::reclaimer reclaimer;
+    [[no_unique_address]] Fill fill;
 
     [[nodiscard]] std::byte* memory_of(frame_number f) const noexcept
     {
         return tables.memory().to_pointer(f.address());
     }
+
+    void zero(frame_number first, std::uint64_t count = 1) const noexcept
+    {
+        __builtin_memset(memory_of(first), 0, count << page_shift);
+    }
+    void copy_page(frame_number to, frame_number from) const noexcept
+    {
+        __builtin_memcpy(memory_of(to), memory_of(from), page_size);
+    }
+    [[nodiscard]] memory_left left() const noexcept { return {frames.free_frames(), frames.total_frames()}; }
 
     // Loads `root` on the calling CPU and has the CPU counted in `running` instead of where it was. Interrupts are off.
     void load(hal::translation_root root, running_cpus& running) noexcept

@@ -5,7 +5,9 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include <exo/base/address.hpp>
@@ -21,6 +23,12 @@ struct pager_identity {
     std::uint64_t inode{};
 };
 
+// A page of an object, by its index there.
+struct object_page {
+    std::uint64_t index{};
+    frame_number frame;
+};
+
 class pager : public ref_counted {
 public:
     // The frame that holds bytes [page_index * page_size, +page_size) of the object, with one reference (as
@@ -28,6 +36,12 @@ public:
     // `for_write` says that the page will be mapped shared and writable: the pager counts it as dirty from here on.
     // Errors: beyond_end for a page wholly behind the object's end, out_of_memory, io_error, or the pager's own.
     [[nodiscard]] virtual result<frame_number> get_page(std::uint64_t page_index, bool for_write) = 0;
+    // Those of the pages from `first` on that are in memory already, in ascending order, one reference taken for each;
+    // how many. Of into.size() pages none beyond is looked for. Does no I/O.
+    [[nodiscard]] virtual std::size_t get_present_pages(std::uint64_t /*first*/, std::span<object_page> /*into*/)
+    {
+        return 0;
+    }
     // Whether shared mappings may write to the object: not so through a file that was opened for reading only.
     [[nodiscard]] virtual bool allows_writing() const noexcept { return true; }
 

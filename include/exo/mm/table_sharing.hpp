@@ -12,6 +12,11 @@
 // a count of one below a table of his own is alone: nobody else has a way left to it, or a translation through it. Two
 // spaces may do this to one table at once without a lock, for what they do to the old table is the same.
 //
+// Large pages take part: a leaf above level 0 refers to a block of frames, counted in the record of its first frame.
+// When a change needs a part of it, the leaf is split. A block that nobody else refers to comes apart into single
+// frames; another stays whole, and every leaf that points into it counts in its one record, until all are gone or all
+// that are left stand in one table (come_apart).
+//
 // The caller excludes others from the space whose root it passes.
 
 #pragma once
@@ -38,7 +43,7 @@ template <class Memory>
 void acquire_reference(Memory& memory, frame_number f) noexcept
 {
     if (memory.frames.manages(f))
-        memory.frames.acquire(f);
+        memory.frames.acquire(memory.frames.block_of(f));
 }
 
 // One reference less to a page or a table. The last one to a table drops those to everything in it.
@@ -46,7 +51,10 @@ template <class Memory>
 void release_reference(Memory& memory, frame_number f) noexcept
 {
     using format = typename Memory::format;
-    if (!memory.frames.manages(f) || !memory.frames.drop(f))
+    if (!memory.frames.manages(f))
+        return;
+    f = memory.frames.block_of(f);
+    if (!memory.frames.drop(f))
         return;
     auto& info = memory.frames.info(f);
     if (info.table_levels != 0) {
@@ -103,15 +111,25 @@ public:
     {
     }
 
-    // The translations of these pages, and the entries on the paths to them, are no longer what the tables say.
-    void invalidate(virt_range pages) { batch_.invalidate(pages.begin, page_size, pages.size() >> page_shift, false); }
-    void invalidate_page(virt_addr page) { batch_.invalidate(page, page_size, 1, false); }
+    // The translations of these pages of bytes_at(level), and the entries on the paths to them, are no longer what the
+    // tables say.
+    void invalidate(virt_range pages, unsigned level = 0)
+    {
+        const auto step = hal::bytes_at<typename Memory::format>(level);
+        batch_.invalidate(pages.begin, step, pages.size() / step, false);
+    }
+    // The page that `v` lies in.
+    void invalidate_page(virt_addr v, unsigned level = 0)
+    {
+        const auto step = hal::bytes_at<typename Memory::format>(level);
+        batch_.invalidate(v.align_down(step), step, 1, false);
+    }
     void invalidate_everything() { batch_.invalidate_everything(false); }
     // A page became accessible, or more so.
-    void widened([[maybe_unused]] virt_addr page)
+    void widened([[maybe_unused]] virt_addr v, [[maybe_unused]] unsigned level = 0)
     {
         if constexpr (Memory::format::caches_absent)
-            invalidate_page(page);
+            invalidate_page(v, level);
     }
     // A reference that no entry holds any more, after what led there was invalidated.
     void retire(frame_number f)
@@ -148,7 +166,7 @@ public:
     // forgets, and tries again.
     static_assert(!format::hierarchical_write || !format::caches_absent);
 
-    // An entry for a page in a table that belongs to the space alone.
+    // An entry in a table that belongs to the space alone.
     struct owned_slot {
         entry* slot;
         frame_number table;
@@ -173,11 +191,19 @@ public:
         release_reference(memory, root); // its count of entries leaves the kernel's out
     }
 
-    // The entry for the page at `v`, if all tables on the way exist; empty if not. `may_write`: no entry on the way
-    // forbids it.
+    // The first entry on the way to `v` that is not a table, and its level. `may_write`: it is a leaf, and no entry on
+    // the way forbids writing.
     struct found {
         entry value{};
+        unsigned level{};
         bool may_write{};
+
+        // The frame that the leaf maps `v` to.
+        [[nodiscard]] frame_number frame_at(virt_addr v) const
+        {
+            return frame_number{format::address(value, level)} +
+                   ((v.value() & (hal::bytes_at<format>(level) - 1)) >> page_shift);
+        }
     };
     [[nodiscard]] found find(virt_addr v) const noexcept
     {
@@ -185,28 +211,28 @@ public:
         frame_number table = root_;
         for (unsigned level = hal::root_level<format>;; --level) {
             const entry e = entries().load(slot_in(table, v, level));
-            may_write = may_write && (format::writable(e) || (!format::hierarchical_write && level != 0));
-            if (level == 0 || e == 0)
-                return {e, e != 0 && may_write};
+            if (!format::is_table(e, level))
+                return {e, level, may_write && format::writable(e)};
+            may_write = may_write && (format::writable(e) || !format::hierarchical_write);
             table = below(e, level);
         }
     }
 
-    // The entry for the page at `v`, every table above it private, those that were missing made. Errors:
-    // out_of_memory; tables made private by then stay so.
-    [[nodiscard]] result<owned_slot> own(virt_addr v, changes& to)
+    // The entry at `level` on the way to `v`, every table above it private, those that were missing made, larger pages
+    // split. Errors: out_of_memory; tables made private by then stay so.
+    [[nodiscard]] result<owned_slot> own(virt_addr v, changes& to, unsigned level = 0)
     {
         frame_number table = root_;
-        for (unsigned level = hal::root_level<format>; level > 0; --level)
-            table = EXO_TRY(own_below(table, slot_in(table, v, level), level, v, to));
-        return owned_slot{slot_in(table, v, 0), table};
+        for (unsigned above = hal::root_level<format>; above > level; --above)
+            table = EXO_TRY(own_below(table, slot_in(table, v, above), above, v, to));
+        return owned_slot{slot_in(table, v, level), table};
     }
 
     enum class extent : bool {
         edges,  // the tables of which the range covers a part only
         inside, // and those that it covers
     };
-    // Makes the tables that exist in the range private. Errors: as own.
+    // Makes the tables that exist in the range private, and splits the pages that stick out of it. Errors: as own.
     [[nodiscard]] result<> own_range(virt_range range, extent which, changes& to)
     {
         return own_range_in(root_, hal::root_level<format>, range, which, to);
@@ -218,7 +244,7 @@ public:
         return detach_in(root_, hal::root_level<format>, range, to);
     }
 
-    // Calls change(slot, entry, page) for each entry in use in the range, in private tables.
+    // Calls change(slot, entry, page, level) for each leaf in the range, in private tables.
     template <class Change>
     void for_each_leaf(virt_range range, Change change)
     {
@@ -250,19 +276,46 @@ public:
         entry e = entries().load(slot);
         while (!format::writable(e) && !entries().compare_exchange(slot, e, format::with_write(e))) {}
     }
-    void protect(entry* slot, protection access) noexcept
+    void protect(entry* slot, unsigned level, protection access) noexcept
     {
         entry e = entries().load(slot);
         entry changed{};
         do {
-            auto attributes = format::attributes(e, 0);
+            auto attributes = format::attributes(e, level);
             attributes.access = access;
-            changed = format::leaf(format::address(e, 0), 0, attributes);
-            if (format::accessed(e))
-                changed = format::with_accessed(changed);
-            if (format::dirty(e))
-                changed = format::with_dirty(changed);
+            changed = with_marks_of(e, format::leaf(format::address(e, level), level, attributes));
         } while (!entries().compare_exchange(slot, e, changed));
+    }
+
+    // If all references to the block around `f`, which the leaf at `at` maps, come from the table of `at`, the block
+    // comes apart: every frame is one of its own, and those that nobody maps any more are free. So the last user of
+    // what was a shared large page gets its pages back without a copy.
+    void come_apart(owned_slot at, frame_number f) noexcept
+    {
+        const auto block = memory_.frames.block_of(f);
+        const unsigned order = memory_.frames.info(block).order;
+        if (order == 0 || order > format::index_bits)
+            return;
+        const frame_number end = block + (std::uint64_t{1} << order);
+        const entry* first = table_at(at.table);
+        bool mapped[hal::entries_per_table<format>]{};
+        std::uint32_t count = 0;
+        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i) {
+            const entry e = entries().load(first + i);
+            if (e == 0)
+                continue;
+            const frame_number here{format::address(e, 0)};
+            if (block <= here && here < end) {
+                mapped[here - block] = true;
+                ++count;
+            }
+        }
+        if (count != memory_.frames.references(block))
+            return;
+        memory_.frames.split(block);
+        for (frame_number frame = block; frame < end; frame = frame + 1)
+            if (!mapped[frame - block])
+                memory_.frames.free(frame, 0);
     }
 
     // Lets the new root `child` use all tables below this one. Errors: out_of_memory, on formats that do not protect
@@ -294,9 +347,45 @@ private:
     // Whether those who share the table that holds this entry must not write through it.
     [[nodiscard]] static bool copied_on_write(entry e, unsigned level)
     {
-        if (level != 0)
+        if (format::is_table(e, level))
             return format::hierarchical_write;
         return (format::attributes(e, level).software & shared_leaf) == 0;
+    }
+
+    // `value`, accessed and dirty as `old`.
+    [[nodiscard]] static entry with_marks_of(entry old, entry value)
+    {
+        value = format::accessed(old) ? format::with_accessed(value) : value;
+        return format::dirty(old) ? format::with_dirty(value) : value;
+    }
+
+    // The leaf in `slot`, which is in a private table, becomes a table of leaves of the next size. In between the page
+    // is absent everywhere, because processors may not see two sizes of translation for one address (Intel SDM 3A,
+    // 4.10.2.3; AMD erratum 383).
+    result<frame_number> split(entry* slot, unsigned level, virt_addr v, changes& to)
+    {
+        const auto made = EXO_TRY(memory_.frames.allocate(0));
+        const entry old = entries().exchange(slot, entry{});
+        to.invalidate_page(v, level);
+        to.flush();
+
+        const auto attributes = format::attributes(old, level);
+        auto a = format::address(old, level);
+        entry* target = table_at(made);
+        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i, a += hal::bytes_at<format>(level - 1))
+            target[i] = with_marks_of(old, format::leaf(a, level - 1, attributes));
+        describe(made, level - 1, hal::entries_per_table<format>);
+        const auto block = below(old, level);
+        if (memory_.frames.manages(block)) {
+            if (memory_.frames.references(block) == 1 && memory_.frames.info(block).order == format::index_bits)
+                memory_.frames.split(block);
+            else
+                memory_.frames.acquire(block, hal::entries_per_table<format> - 1);
+        }
+        entries().store(slot, format::table(made.address()));
+        to.widened(v, level);
+        memory_.counters.large_pages_split.add();
+        return made;
     }
 
     // A table with the same entries, counted in what they point to. Until it is linked in, it is plain memory.
@@ -334,6 +423,8 @@ private:
             fill({slot, parent}, format::table(made.address()));
             return made;
         }
+        if (!format::is_table(e, level))
+            return split(slot, level, v, to);
         const auto child = below(e, level);
         if (format::hierarchical_write ? format::writable(e) : level != 1)
             return child;
@@ -370,7 +461,8 @@ private:
         if (level == 0)
             return outcome;
         for_each_slot(table, level, range, [&](entry* slot, virt_range part, bool whole) {
-            if (!outcome || (whole && which == extent::edges) || entries().load(slot) == 0)
+            const entry e = entries().load(slot);
+            if (!outcome || e == 0 || (whole && (which == extent::edges || !format::is_table(e, level))))
                 return;
             const auto child = own_below(table, slot, level, part.begin, to);
             outcome = child ? own_range_in(*child, level - 1, part, which, to) : fail(child.error());
@@ -386,8 +478,10 @@ private:
             if (e == 0)
                 return;
             const auto child = below(e, level);
-            if (level == 0) {
-                ++pages;
+            const bool is_leaf = !format::is_table(e, level);
+            if (is_leaf) {
+                EXO_CHECK(whole);
+                pages += hal::bytes_at<format>(level) >> page_shift;
             } else if (whole) {
                 pages += count_pages(child, level - 1);
             } else {
@@ -399,7 +493,7 @@ private:
             }
             entries().exchange(slot, entry{});
             --memory_.frames.info(table).table.entries;
-            to.invalidate(part);
+            to.invalidate(part, is_leaf ? level : 0);
             to.retire(child);
         });
         return pages;
@@ -414,7 +508,8 @@ private:
         const entry* first = table_at(table);
         for (unsigned i = 0; left != 0; ++i) {
             if (const entry e = entries().load(first + i); e != 0) {
-                pages += count_pages(below(e, level), level - 1);
+                pages += format::is_table(e, level) ? count_pages(below(e, level), level - 1)
+                                                    : hal::bytes_at<format>(level) >> page_shift;
                 --left;
             }
         }
@@ -426,8 +521,8 @@ private:
     {
         for_each_slot(table, level, range, [&](entry* slot, virt_range part, bool) {
             const entry e = entries().load(slot);
-            if (e != 0 && level == 0)
-                change(slot, e, part.begin);
+            if (e != 0 && !format::is_table(e, level))
+                change(slot, e, part.begin, level);
             else if (e != 0)
                 for_each_leaf_in(below(e, level), level - 1, part, change);
         });
@@ -443,11 +538,12 @@ private:
                 continue;
             const auto child = below(e, level);
             entry& target = table_at(with)[i]; // not linked in yet
-            if constexpr (format::hierarchical_write) {
-                if (forbid_write(source + i))
+            if (format::hierarchical_write || !format::is_table(e, level)) {
+                const bool protect = copied_on_write(e, level);
+                if (protect && forbid_write(source + i))
                     to.invalidate_everything();
                 acquire_reference(memory_, child);
-                target = format::without_write(e);
+                target = protect ? format::without_write(e) : e;
             } else if (level == 1) {
                 if (memory_.frames.references(child) == 1 && forbid_write_in(child))
                     to.invalidate_everything();
