@@ -251,6 +251,10 @@ TEST_CASE("a mapping and a read see the same page, zero behind the end")
     auto f = *m.names.open(m.me, "/hello", open_options::reading());
     REQUIRE(m.names.remember_path(m.me, *f));
     CHECK(f->name() == "/hello");
+    mm::object_page present[4]{};
+    const auto reads = m.disk.reads();
+    CHECK(f->get_present_pages(0, present) == 0);
+    CHECK(m.disk.reads() == reads);
     auto page = mm::page::adopt(m.pages, *f->get_page(0, false));
     CHECK(std::memcmp(page.data(), "hello from ext2\n", 16) == 0);
     for (std::size_t i = 16; i < page_size; ++i)
@@ -258,6 +262,11 @@ TEST_CASE("a mapping and a read see the same page, zero behind the end")
     page.data()[0] = std::byte{'H'};
     CHECK(*test::read_all(*f) == "Hello from ext2\n");
     CHECK(f->get_page(1, false).error() == mm::beyond_end);
+    REQUIRE(f->get_present_pages(0, present) == 1);
+    CHECK(present[0].index == 0);
+    CHECK(present[0].frame == page.frame());
+    m.pages.release(present[0].frame);
+    CHECK(f->get_present_pages(1, present) == 0);
     CHECK(f->get_page(0, true).error() == mm::access_denied); // the file is not open for writing
 
     // Memory that runs short takes back what nobody uses, and leaves what is mapped.

@@ -466,6 +466,12 @@ TEST_CASE("files have positions, holes and ends")
     page.data()[100] = std::byte{'m'};
     CHECK(w.contents("/f")[4196] == 'm');
     CHECK(f->get_page(2, false).error() == mm::beyond_end);
+    mm::object_page present[3]{};
+    REQUIRE(f->get_present_pages(0, present) == 1); // page 0 has never been written since the file was empty
+    CHECK(present[0].index == 1);
+    CHECK(present[0].frame == page.frame());
+    w.pages.release(present[0].frame);
+    CHECK(f->get_present_pages(0, std::span{present}.first(1)) == 0);
     CHECK(errno_of(w.names.open(w.me, "/", open_options::reading()).value()->get_page(0, false)) == posix::nodev);
 }
 

@@ -168,6 +168,10 @@ public:
             return fail(mm::access_denied, page_index);
         return node_->get_page(page_index, for_write);
     }
+    [[nodiscard]] std::size_t get_present_pages(std::uint64_t first, std::span<mm::object_page> into) override
+    {
+        return node_->get_present_pages(first, into);
+    }
     [[nodiscard]] bool allows_writing() const noexcept override { return writable(); }
     [[nodiscard]] mm::pager_identity identity() const noexcept override
     {

@@ -156,6 +156,11 @@ public:
     {
         return fail(errors::no_device);
     }
+    // As mm::pager::get_present_pages.
+    [[nodiscard]] virtual std::size_t get_present_pages(std::uint64_t /*first*/, std::span<mm::object_page> /*into*/)
+    {
+        return 0;
+    }
     [[nodiscard]] virtual bool can_be_mapped() const noexcept { return false; }
 
     // An open file on this inode: open_plain (file.hpp) makes one that comes back to the operations above. Permissions

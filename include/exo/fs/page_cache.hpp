@@ -15,6 +15,7 @@
 #include <exo/fs/environment.hpp>
 #include <exo/fs/page_tree.hpp>
 #include <exo/mm/page_supply.hpp>
+#include <exo/mm/pager.hpp>
 #include <exo/mm/reclaim.hpp>
 #include <exo/sync/spin_lock.hpp>
 #include <exo/sync/wait_queue.hpp>
@@ -74,6 +75,23 @@ public:
                 return !w || (*w & reading) == 0;
             });
         }
+    }
+
+    // As mm::pager::get_present_pages.
+    [[nodiscard]] std::size_t get_present(std::uint64_t first, std::span<mm::object_page> into)
+    {
+        std::size_t count = 0;
+        auto guard = lock_.lock(environment_.parker);
+        pages_.for_each(first, [&](std::uint64_t index, page_tree::word& w) {
+            if (index - first >= into.size())
+                return false;
+            if ((w & reading) == 0) {
+                w |= used;
+                into[count++] = {index, share(w).leak()};
+            }
+            return true;
+        });
+        return count;
     }
 
 private:

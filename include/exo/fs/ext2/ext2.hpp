@@ -65,6 +65,10 @@ public:
     [[nodiscard]] result<> truncate(std::uint64_t) override { return fail(errors::read_only); }
     [[nodiscard]] bool can_be_mapped() const noexcept override { return type() == file_type::regular; }
     [[nodiscard]] result<frame_number> get_page(std::uint64_t index, bool for_write) override;
+    [[nodiscard]] std::size_t get_present_pages(std::uint64_t first, std::span<mm::object_page> into) override
+    {
+        return pages_.get_present(first, into);
+    }
     [[nodiscard]] result<ref<file>> open(environment& env, const location& where, const open_options& options) override;
 
     list_hook table_hook;

@@ -235,6 +235,18 @@ public:
             set_modified();
         return p.leak();
     }
+    [[nodiscard]] std::size_t get_present_pages(std::uint64_t first, std::span<mm::object_page> into) override
+    {
+        std::size_t count = 0;
+        auto guard = lock_.lock(parker());
+        pages_.for_each(first, [&](std::uint64_t index, page_tree::word& w) {
+            if (index - first >= into.size() || index >= pages_for(size_))
+                return false;
+            into[count++] = {index, share(w).leak()};
+            return true;
+        });
+        return count;
+    }
     [[nodiscard]] result<ref<file>> open(environment& env, const location& where, const open_options& options) override
     {
         return open_plain(env, where, *this, options);
