@@ -18,7 +18,6 @@
 #include <exo/fs/devfs/devfs.hpp>
 #include <exo/fs/devfs/memory_devices.hpp>
 #include <exo/fs/ext2/ext2.hpp>
-#include <exo/fs/tmpfs/tmpfs.hpp>
 #include <exo/kernel_system.hpp>
 #include <exo/linux/dispatcher.hpp>
 #include <exo/linux/restartable_sequence.hpp>
@@ -28,6 +27,7 @@
 #include <exo/proc/exec.hpp>
 #include <exo/proc/fault.hpp>
 #include <exo/proc/job_control.hpp>
+#include <exo/proc/out_of_memory.hpp>
 #include <exo/proc/procfs/procfs.hpp>
 #include <exo/proc/signals.hpp>
 
@@ -42,7 +42,7 @@ public:
     using process_type = typename system_type::process_type;
 
     explicit kernel(P& platform)
-        : system_type{platform}, calls_{*this}, jobs_{*this}, console_output_{platform},
+        : system_type{platform}, calls_{*this}, killer_{*this}, jobs_{*this}, console_output_{platform},
           console_{this->parker(), console_output_, jobs_, this->terminals(), console_number},
           controlling_terminal_{this->terminals(), jobs_, controlling_terminal_number}, random_source_{*this},
           memory_devices_{random_source_}, scheduler_metrics_{this->scheduler().make_metrics_source()},
@@ -139,8 +139,13 @@ private:
 
     [[nodiscard]] result<> handle_fault(thread_type& t, virt_addr at, mm::access how)
     {
-        EXO_TRY(t.space()->handle_fault(at, how));
-        return {};
+        for (;;) {
+            const auto outcome = t.space()->handle_fault(at, how);
+            if (outcome)
+                return {};
+            if (outcome.error() != errors::out_of_memory || !killer_.make_room(t))
+                return fail(outcome.error());
+        }
     }
     [[nodiscard]] proc::signal_info signal_for(error e, virt_addr at)
     {
@@ -149,11 +154,8 @@ private:
             return {.number = signal::sigsegv, .code = signal_code::map_error, .value = at.value()};
         if (e == mm::access_denied)
             return {.number = signal::sigsegv, .code = signal_code::access_error, .value = at.value()};
-        if (e == exo::errors::out_of_memory) {
-            const process_type& p = this->current_thread().process();
-            this->log().line("out of memory: killed process ", p.id(), " (", p.name(), ")");
+        if (e == exo::errors::out_of_memory)
             return {.number = signal::sigkill, .code = signal_code::kernel};
-        }
         return {.number = signal::sigbus, .code = signal_code::no_address, .value = at.value()};
     }
 
@@ -242,7 +244,6 @@ private:
     // Mounts that the system can do without: where the directory is missing, so is the mount.
     void mount_others(process_type& p)
     {
-        auto& env = this->file_environment();
         const auto mount = [&](std::string_view where, auto made, std::string_view source) {
             if (!made)
                 return this->log().line("no file system for ", where, ": ", made.error().kind().message);
@@ -252,10 +253,10 @@ private:
         };
         mount("/dev", make_devices(), "devtmpfs");
         mount("/proc", proc::procfs<system_type>::create(*this), "proc");
-        mount("/tmp", fs::tmpfs::create(env), "tmpfs");
+        mount("/tmp", this->create_tmpfs(01777), "tmpfs");
         if (this->platform().disk_count() < 2)
             return;
-        mount("/mnt", fs::tmpfs::create(env, {.root_permissions = 0755}), "tmpfs");
+        mount("/mnt", this->create_tmpfs(0755), "tmpfs");
         for (std::size_t i = 1; i < this->platform().disk_count() && i <= 10; ++i) {
             const char digit = static_cast<char>('0' + i - 1);
             const char name[] = {'/', 'm', 'n', 't', '/', digit};
@@ -313,6 +314,7 @@ private:
     }
 
     linux_abi::dispatcher<system_type> calls_;
+    proc::out_of_memory_killer<system_type> killer_;
     proc::job_control<system_type> jobs_;
     console_transmitter console_output_;
     drivers::tty console_;

@@ -150,10 +150,17 @@ public:
     [[nodiscard]] result<ref<fs::file_system>> create_file_system(std::string_view type, std::string_view /*source*/)
     {
         if (type == "tmpfs")
-            return fs::tmpfs::create(file_environment_);
+            return create_tmpfs(01777);
         if (type == "proc")
             return proc::procfs<kernel_system>::create(*this);
         return fail(errors::no_device);
+    }
+
+    // It may hold half of the memory, as on Linux. Errors: out_of_memory.
+    [[nodiscard]] result<ref<fs::tmpfs>> create_tmpfs(fs::permission_bits root_permissions)
+    {
+        return fs::tmpfs::create(file_environment_,
+                                 {.page_limit = frames_.total_frames() / 2, .root_permissions = root_permissions});
     }
 
     void random(std::span<std::byte> into)

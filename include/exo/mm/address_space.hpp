@@ -22,6 +22,7 @@
 #include <exo/base/tree.hpp>
 #include <exo/hal/translation_root.hpp>
 #include <exo/mm/fault.hpp>
+#include <exo/mm/footprint.hpp>
 #include <exo/mm/protection.hpp>
 #include <exo/mm/region.hpp>
 #include <exo/mm/shootdown.hpp>
@@ -80,6 +81,9 @@ public:
     // regions that are there took the advice.
     [[nodiscard]] result<> advise(virt_range range, void (*note)(region_advice&));
 
+    // Unmaps everything, and takes no memory to do so.
+    void clear() noexcept;
+
     // The heap that brk moves. start_brk says where it begins, once; set_brk moves its end, and returns it. `limit`:
     // bytes it may reach. Errors: invalid_argument (below the beginning), out_of_memory.
     void start_brk(virt_addr begin);
@@ -103,6 +107,8 @@ public:
     void for_each_region(Visit visit);
     [[nodiscard]] result<region_info> region_at(virt_addr a);
     [[nodiscard]] space_statistics statistics();
+    // Takes time in proportion to the memory.
+    [[nodiscard]] footprint memory_footprint();
 
     // Loads this space on the calling CPU, in place of what was loaded. Both with interrupts off; neither sleeps.
     void activate() noexcept { memory_.load({root_.address()}, running_); }

@@ -338,6 +338,18 @@ result<> address_space<Memory>::protect(virt_range asked, protection access)
 }
 
 template <class Memory>
+void address_space<Memory>::clear() noexcept
+{
+    auto guard = lock();
+    while (region* r = regions_.first())
+        erase(*r);
+    changes to{memory_, running_};
+    resident_pages_ -= page_tables_here().detach_all(to);
+    to.flush();
+    brk_end_ = brk_begin_;
+}
+
+template <class Memory>
 void address_space<Memory>::start_brk(virt_addr begin)
 {
     auto guard = lock();
@@ -420,6 +432,15 @@ space_statistics address_space<Memory>::statistics()
 {
     auto guard = lock();
     return {virtual_pages_, resident_pages_};
+}
+
+template <class Memory>
+footprint address_space<Memory>::memory_footprint()
+{
+    footprint sum;
+    auto guard = lock();
+    add_footprint(memory_, root_, hal::root_level<format>, 1, sum);
+    return sum;
 }
 
 } // namespace exo::mm

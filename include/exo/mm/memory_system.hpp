@@ -34,6 +34,7 @@ struct memory_counters {
     counter large_pages_split;
     counter forks;
     counter flushes; // batches that had something to invalidate
+    counter out_of_memory_kills;
 
     [[nodiscard]] counter& of(fault_kind kind) { return faults[static_cast<unsigned>(kind)]; }
 };

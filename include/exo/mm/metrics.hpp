@@ -45,6 +45,8 @@ struct metrics {
          [](const Memory& m) noexcept { return m.reclaimer.runs.value(); }},
         {{"exo_mm_frames_reclaimed_total", "Frames that they gave back", trace::metric_kind::counter},
          [](const Memory& m) noexcept { return m.reclaimer.reclaimed.value(); }},
+        {{"exo_mm_out_of_memory_kills_total", "Processes ended because memory ran out", trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.counters.out_of_memory_kills.value(); }},
         faults<fault_kind::spurious>("exo_mm_faults_spurious_total", "Faults whose translation was there already"),
         faults<fault_kind::demand_zero>("exo_mm_faults_demand_zero_total", "Faults answered with a zeroed page"),
         faults<fault_kind::paged_in>("exo_mm_faults_paged_in_total", "Faults answered with a page of a file"),

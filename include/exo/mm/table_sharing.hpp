@@ -244,6 +244,13 @@ public:
         return detach_in(root_, hal::root_level<format>, range, to);
     }
 
+    // Takes everything out: then no table is covered in part only, and none need be private.
+    std::uint64_t detach_all(changes& to) noexcept
+    {
+        constexpr auto end = user_entries * hal::bytes_at<format>(hal::root_level<format>);
+        return detach_in(root_, hal::root_level<format>, {virt_addr{}, virt_addr{end}}, to);
+    }
+
     // Calls change(slot, entry, page, level) for each leaf in the range, in private tables.
     template <class Change>
     void for_each_leaf(virt_range range, Change change)

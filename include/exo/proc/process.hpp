@@ -88,6 +88,11 @@ public:
         auto guard = lock();
         return image_;
     }
+    [[nodiscard]] bool runs_in(const image_type& image)
+    {
+        auto guard = lock();
+        return image_.get() == &image;
+    }
     // Returns the previous one, to be dropped without the lock.
     [[nodiscard]] ref<image_type> exchange_image(ref<image_type> next)
     {

@@ -31,6 +31,7 @@ enum class lock_rank : std::uint8_t {
     rename,
     mounts,
     regions,
+    out_of_memory,
     file_content, // one writer of a file at a time; held while user memory is copied, so a fault may be taken
     file_position,
 };

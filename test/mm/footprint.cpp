@@ -1,0 +1,88 @@
+// What a space keeps, and giving all of it back at once.
+
+#include <doctest/doctest.h>
+
+#include <exo/mm/shared_memory.hpp>
+#include <mm/space_world.hpp>
+
+using namespace exo;
+using namespace space_test;
+
+namespace {
+
+constexpr std::uint64_t pages = 40;
+
+TEST_CASE_TEMPLATE("a footprint counts what is private whole, and what is shared in part", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w;
+    auto s = w.make_space();
+    w.activate(*s);
+    const auto at = *s->map({.length = pages * page_size});
+    const auto empty = s->memory_footprint();
+    CHECK(empty.pages == 0);
+    CHECK(empty.tables == page_size);
+    for (std::uint64_t i = 0; i < pages; ++i)
+        CHECK(w.store(*s, at + i * page_size, i));
+    const auto alone = s->memory_footprint();
+    CHECK(alone.pages == pages * page_size);
+    CHECK(alone.tables == Format::levels * page_size);
+
+    auto child = *s->fork();
+    const auto parts = s->memory_footprint();
+    CHECK(parts.pages == alone.pages / 2);
+    CHECK(child->memory_footprint().total() == parts.total());
+    // The child copies the tables on the way and a page: its own now, like those that the parent keeps.
+    w.activate(*child);
+    CHECK(w.store(*child, at, 7));
+    CHECK(s->memory_footprint().pages == (pages + 1) * page_size / 2);
+    CHECK(child->memory_footprint().pages == (pages + 1) * page_size / 2);
+    w.activate(*s);
+    child.reset();
+    CHECK(s->memory_footprint().pages == alone.pages);
+
+    // A page that somebody else keeps as well.
+    const auto kept = s->memory_footprint().pages;
+    {
+        const auto backing = *mm::shared_memory::create(w.heap_, w.pages, w.parker, page_size);
+        const auto shared =
+            *s->map({.length = page_size, .kind = mm::sharing::shared, .backing = backing});
+        CHECK(w.store(*s, shared, 1));
+        CHECK(s->memory_footprint().pages == kept + page_size / 2);
+    }
+    w.deactivate(*s);
+}
+
+TEST_CASE_TEMPLATE("clear gives everything back at once, takes no memory, and leaves relatives alone", Format,
+                   EXO_EVERY_FORMAT)
+{
+    world<Format> w;
+    auto s = w.make_space();
+    w.activate(*s);
+    const auto at = *s->map({.length = pages * page_size});
+    for (std::uint64_t i = 0; i < pages; ++i)
+        CHECK(w.store(*s, at + i * page_size, i));
+    auto relative = *s->fork();
+    CHECK(w.store(*s, at, 100));
+    s->start_brk(virt_addr{0x100000});
+    CHECK(s->set_brk(virt_addr{0x103000}, 1 << 20));
+
+    w.failing.fail_nth(1);
+    s->clear();
+    w.failing.stop();
+    CHECK(s->statistics().virtual_pages == 0);
+    CHECK(s->statistics().resident_pages == 0);
+    CHECK(s->memory_footprint().total() == page_size);
+    CHECK(s->brk() == virt_addr{0x100000});
+    CHECK(w.load(*s, at + page_size).error() == mm::no_region); // nothing of it is remembered either
+    w.check_counts({s.get(), relative.get()});
+
+    w.activate(*relative);
+    for (std::uint64_t i = 0; i < pages; ++i)
+        CHECK(*w.load(*relative, at + i * page_size) == i);
+    w.activate(*s);
+    const auto anew = *s->map({.length = page_size});
+    CHECK(*w.load(*s, anew) == 0);
+    w.deactivate(*s);
+}
+
+} // namespace
