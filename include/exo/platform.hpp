@@ -58,6 +58,18 @@ struct boot_options {
     std::optional<std::string_view> command;
     // Written to the console, with a newline, just before the first program starts.
     std::optional<std::string_view> marker;
+
+    // Whether `word` is one of the words of the command line.
+    [[nodiscard]] constexpr bool has(std::string_view word) const
+    {
+        for (std::size_t at = 0; at < command_line.size();) {
+            const auto end = command_line.find(' ', at);
+            if (command_line.substr(at, end - at) == word)
+                return true;
+            at = end == command_line.npos ? end : end + 1;
+        }
+        return false;
+    }
 };
 
 // What /proc/cpuinfo tells about one CPU.

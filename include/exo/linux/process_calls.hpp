@@ -497,6 +497,20 @@ result<void> sys_arch_prctl(call<System>& c, std::uint32_t operation, std::uint6
     return sets ? result<void>{} : c.write_object(user_addr{value}, base);
 }
 
+// Of the personalities there is Linux's own, with random placement or without.
+template <class System>
+result<std::uint32_t> sys_personality(call<System>& c, std::uint32_t wanted)
+{
+    constexpr std::uint32_t no_randomization = 0x0040000, only_ask = 0xffffffff;
+    const std::uint32_t before = c.process.randomizes ? 0 : no_randomization;
+    if (wanted == only_ask)
+        return before;
+    if ((wanted & ~no_randomization) != 0)
+        return fail(errors::invalid_argument, wanted);
+    c.process.randomizes = wanted == 0;
+    return before;
+}
+
 template <class System>
 result<std::uint64_t> sys_prctl(call<System>& c, std::int32_t operation, std::uint64_t value)
 {
@@ -647,6 +661,7 @@ constexpr void add_process_calls(call_table<System>& table)
     table.template set<sys_set_robust_list<System>>(number::set_robust_list);
     table.template set<sys_rseq<System>>(number::rseq);
     table.template set<sys_arch_prctl<System>>(number::arch_prctl);
+    table.template set<sys_personality<System>>(number::personality);
     table.template set<sys_prctl<System>>(number::prctl);
     table.template set<sys_prlimit64<System>>(number::prlimit64);
     table.template set<sys_getrlimit<System>>(number::getrlimit);

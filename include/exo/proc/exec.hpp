@@ -29,6 +29,7 @@
 #include <exo/mm/protection.hpp>
 #include <exo/proc/errors.hpp>
 #include <exo/proc/exit.hpp>
+#include <exo/proc/placement.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/program_image.hpp>
 #include <exo/proc/string_list.hpp>
@@ -130,43 +131,14 @@ private:
     fs::file& program_;
 };
 
-// Where the pieces of a program go: fixed places with random distances.
-struct placement_plan {
-    mm::space_layout layout;
-    std::uint64_t stack_top;
-    std::uint64_t stack_limit;
-    std::uint64_t program_bias; // of a position-independent program
-    std::uint64_t brk_gap;
-};
-
+// `randomizes`: at random distances, unless the kernel's command line says norandmaps.
 template <class System>
-[[nodiscard]] placement_plan plan_placement(System& system, const resource_limits& limits)
+[[nodiscard]] placement_plan plan_placement(System& system, const resource_limits& limits, bool randomizes)
 {
-    std::uint64_t random[4];
-    system.random(std::as_writable_bytes(std::span{random}));
-    const auto pages = [](std::uint64_t r, unsigned bits) {
-        return (r & ((std::uint64_t{1} << bits) - 1)) << page_shift;
-    };
-
-    const std::uint64_t end = system.user_mode().user_limit().value();
-    const std::uint64_t highest = (end & ~(page_size - 1)) - page_size;
-    constexpr std::uint64_t smallest_gap = 128 << 20;
-    const std::uint64_t wanted = limits[resource::stack].soft;
-    const std::uint64_t largest = highest / 6;
-    const std::uint64_t stack_limit = wanted < page_size ? page_size
-                                      : wanted < largest ? wanted & ~(page_size - 1)
-                                                         : largest;
-
-    placement_plan plan{};
-    plan.stack_top = highest - pages(random[0], 12);
-    plan.stack_limit = stack_limit;
-    const std::uint64_t reserved = stack_limit < smallest_gap ? smallest_gap : stack_limit;
-    plan.layout = {.lowest = virt_addr{64 << 10},
-                   .mapping_top = virt_addr{plan.stack_top - reserved - pages(random[1], 22)},
-                   .highest = virt_addr{highest}};
-    plan.program_bias = ((highest / 3 * 2) & ~(page_size - 1)) - pages(random[2], 22);
-    plan.brk_gap = pages(random[3], 10);
-    return plan;
+    placement_randomness random;
+    if (randomizes && !system.boot_options().has("norandmaps"))
+        system.random(std::as_writable_bytes(std::span{&random, 1}));
+    return plan_placement(system.user_mode().user_limit().value(), limits[resource::stack].soft, random);
 }
 
 // Opens a file to be run. Errors: those of the path; execute_denied.
@@ -227,6 +199,7 @@ struct built_program {
     ref<program_image<System>> image;
     typename System::frame frame;
     credentials identity;
+    bool randomizes{}; // the programs that it executes in turn
 };
 
 // Errors: those of elf, files and memory; arguments_too_large.
@@ -249,13 +222,16 @@ template <class System>
     }
     built.identity.user.saved = built.identity.user.effective;
     built.identity.group.saved = built.identity.group.effective;
+    // Who gets more rights does not find things where its caller wants them.
+    built.randomizes = p.randomizes || built.identity.user.effective != built.identity.user.real ||
+                       built.identity.group.effective != built.identity.group.real;
 
     auto source = EXO_TRY(program_source::open(*file));
     const elf::requirements needs{.machine = elf::machine::x86_64,
                                   .address_end = system.user_mode().user_limit().value()};
     elf::stop_at_first diagnostics;
     const auto program = EXO_TRY(elf::parse<program_layout>(source, needs, std::span{workspace.headers}, diagnostics));
-    const auto plan = plan_placement(system, p.limits);
+    const auto plan = plan_placement(system, p.limits, built.randomizes);
 
     built.image = EXO_TRY(program_image<System>::create(system, plan.layout));
     auto& space = built.image->space();
@@ -314,7 +290,7 @@ template <class System>
                                  .auxiliary = auxiliary,
                                  .executable_name = executable_name};
     system.random(std::as_writable_bytes(std::span{contents.random}));
-    const auto stack = EXO_TRY(elf::build_initial_stack(target, plan.stack_top, argument_limit, contents));
+    const auto stack = EXO_TRY(elf::build_initial_stack(target, plan.stack_begin, argument_limit, contents));
 
     static_cast<void>(system.vfs().remember_path(p.paths, *file));
     built.image->executable = std::move(file);
@@ -384,6 +360,7 @@ template <class System>
         p.actions.reset_handlers();
         p.identity = built.identity;
         p.publish_identity();
+        p.randomizes = built.randomizes;
         p.set_name(last_component(path.text));
     }
     t.task.set_name(p.name());

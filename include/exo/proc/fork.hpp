@@ -54,6 +54,7 @@ template <class System, class Announce>
     p.identity = parent.identity;
     p.publish_identity();
     p.gains_no_rights = parent.gains_no_rights;
+    p.randomizes = parent.randomizes;
     p.limits = parent.limits;
     p.set_name(parent.name());
     p.actions = parent.actions;

@@ -136,6 +136,9 @@ public:
     credentials identity{};
     void publish_identity() { paths.who = identity.for_files(); }
 
+    // execve places programs at random (not so with personality's ADDR_NO_RANDOMIZE); inherited.
+    bool randomizes{true};
+
     // execve gives no more rights than there are (PR_SET_NO_NEW_PRIVS); for good, and inherited.
     bool gains_no_rights{};
 
