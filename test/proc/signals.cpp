@@ -493,6 +493,25 @@ TEST_CASE("who waits for a signal gets it, even one that would be ignored")
     check_clean(machine);
 }
 
+TEST_CASE("SIGKILL ends a process before anything else that is pending can")
+{
+    simulated_kernel machine;
+    const auto child = machine.add([&](view& self) {
+        self.call(nr::kill, self.call(nr::getpid), 19);
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        const auto id = self.fork(child);
+        CHECK(wait_for(self, id, 2).word == wait_status::stopped(signal::sigstop).word());
+        CHECK(self.call(nr::tgkill, id, id, 11) == 0);
+        CHECK(self.call(nr::kill, id, 15) == 0);
+        CHECK(self.call(nr::kill, id, 9) == 0);
+        CHECK(wait_for(self, id).word == wait_status::killed(signal::sigkill).word());
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 TEST_CASE("init is not stopped by default, and a signal that ends it is the status of the machine")
 {
     simulated_kernel machine;

@@ -200,7 +200,8 @@ void stop_process(thread<System>& t, signal by)
     p.stop_events.wait(system.parker(), [&p] { return !p.stopping.load(std::memory_order_acquire); });
 }
 
-// The next pending signal of `wanted`, taken off: the thread's own before the process's; number none if there is none.
+// The next pending signal of `wanted`, taken off: SIGKILL first, then the thread's own, then the process's; number none
+// if there is none.
 // With the process's lock held.
 template <class System>
 [[nodiscard]] signal_info take_signal(thread<System>& t, signal_set wanted)
@@ -208,7 +209,9 @@ template <class System>
     auto& p = t.process();
     if (p.alarm_expired.exchange(false, std::memory_order_acq_rel))
         (void)p.pending.add({.number = signal::sigalrm, .code = signal_code::kernel});
-    auto taken = t.pending.take(wanted);
+    auto taken = p.pending.take(wanted & signal_set::of(signal::sigkill)); // before all that could not matter any more
+    if (taken.number == signal::none)
+        taken = t.pending.take(wanted);
     if (taken.number == signal::none)
         taken = p.pending.take(wanted);
     if (taken.number == signal::sigalrm)
