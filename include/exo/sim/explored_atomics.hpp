@@ -153,6 +153,31 @@ private:
     explorer::location where_{explorer::location::none};
 };
 
+// The counterpart of std::atomic_ref, for memory that the explorer watches.
+template <class T>
+class explored_atomic_ref {
+public:
+    explicit explored_atomic_ref(T& object) noexcept
+        : access_{&object, explorer::here() ? explorer::here()->location_of(&object) : explorer::location::none}
+    {
+    }
+
+    [[nodiscard]] T load(std::memory_order = std::memory_order_seq_cst) const noexcept { return access_.load(); }
+    void store(T value, std::memory_order order = std::memory_order_seq_cst) const noexcept
+    {
+        access_.store(value, order == std::memory_order_seq_cst);
+    }
+    T exchange(T value, std::memory_order = std::memory_order_seq_cst) const noexcept { return access_.exchange(value); }
+    bool compare_exchange_strong(T& expected, T desired,
+                                 std::memory_order = std::memory_order_seq_cst) const noexcept
+    {
+        return access_.compare_exchange(expected, desired);
+    }
+
+private:
+    explored_access<T> access_;
+};
+
 struct explored_atomics {
     template <class T>
     using atomic = explored_atomic<T>;

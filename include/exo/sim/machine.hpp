@@ -23,7 +23,7 @@ template <hal::PteFormat Format>
 struct machine {
     using format_type = Format;
     using entries_type = sim::entries<Format>;
-    using paging_type = cpu_paging<Format, driven_cpus>;
+    using paging_type = cpu_paging<mmu<Format>, driven_cpus>;
     static_assert(hal::EntryStore<entries_type, typename Format::entry>);
     static_assert(hal::Tlb<paging_type>);
     static_assert(hal::TranslationRoot<paging_type>);

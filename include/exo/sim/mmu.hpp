@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <compare>
 #include <cstddef>
@@ -48,7 +49,8 @@ struct page_fault {
     friend bool operator==(const page_fault&, const page_fault&) = default;
 };
 
-template <hal::PteFormat Format>
+// AtomicRef is what walks read and mark entries through.
+template <hal::PteFormat Format, template <class> class AtomicRef = std::atomic_ref>
 class mmu {
 public:
     using entry = typename Format::entry;
@@ -60,6 +62,16 @@ public:
 
     // The access that CPU `cpu` makes to one byte. Where it goes, or the fault that it causes.
     std::expected<phys_addr, page_fault> access(unsigned cpu, virt_addr v, mm::access tried, privilege by)
+    {
+        const auto to = access_unjudged(cpu, v, tried, by);
+        if (to)
+            if (const translated now = look_at_tables(cpu, v);
+                !now.grants(tried, by) || now.page != to->align_down(page_size))
+                report("a stale translation was used", v);
+        return to;
+    }
+    // The same while tables change on other CPUs: what is remembered may be old without anybody being at fault.
+    std::expected<phys_addr, page_fault> access_unjudged(unsigned cpu, virt_addr v, mm::access tried, privilege by)
     {
         EXO_CHECK(cpus_[cpu].root);
         if (changed_unpublished_)
@@ -73,9 +85,6 @@ public:
                 forget_page(cpu, v);
             return std::unexpected{page_fault{v, tried, by, found.present}};
         }
-        const translated now = look_at_tables(cpu, v);
-        if (!now.grants(tried, by) || now.page != found.page)
-            report("a stale translation was used", v);
         return found.page + (v.value() & (page_size - 1));
     }
 
@@ -94,6 +103,20 @@ public:
             return hit != here.pages.end() && hit->second.present;
         };
         return here.root && (holds(tag_of(here.root->id)) || holds(global_tag));
+    }
+    // Whether `cpu` remembers a way into `f` that its next access could take.
+    [[nodiscard]] bool reaches(unsigned cpu, frame_number f) const
+    {
+        const cpu_state& here = cpus_[cpu];
+        const auto leads_there = [&](const auto& remembered, auto address_in) {
+            return std::any_of(remembered.begin(), remembered.end(), [&](const auto& r) {
+                return (r.first.tag == tag_of(here.root->id) || r.first.tag == global_tag) &&
+                       frame_number{address_in(r.second)} == f;
+            });
+        };
+        return here.root && (frame_number{here.root->table} == f ||
+                             leads_there(here.pages, [](const translated& t) { return t.page; }) ||
+                             leads_there(here.paths, [](const path& p) { return p.table; }));
     }
     template <class Random>
     void evict_something(unsigned cpu, Random& random)
@@ -253,8 +276,8 @@ private:
                 report("a walk left physical memory", v);
                 return translated::absent(level);
             }
-            std::atomic_ref<entry> slot{*(reinterpret_cast<entry*>(memory_.to_pointer(at.table)) +
-                                          hal::index_at<Format>(v, level))};
+            AtomicRef<entry> slot{*(reinterpret_cast<entry*>(memory_.to_pointer(at.table)) +
+                                    hal::index_at<Format>(v, level))};
             entry value = slot.load(std::memory_order_acquire);
             if (!Format::is_present(value))
                 return translated::absent(level);
@@ -281,7 +304,7 @@ private:
     }
 
     // False if the entry changed meanwhile.
-    static bool mark_entry(std::atomic_ref<entry> slot, entry value, bool dirty)
+    static bool mark_entry(AtomicRef<entry> slot, entry value, bool dirty)
     {
         entry marked = Format::with_accessed(value);
         marked = dirty ? Format::with_dirty(marked) : marked;
@@ -296,8 +319,10 @@ private:
         if (!here.root)
             return;
         const unsigned tag = tag_of(here.root->id);
-        const translated now = look_at_tables(cpu, v);
-        const unsigned level_now = now.present ? now.level : 0;
+        unsigned level_now = 0;
+        if constexpr (Format::caches_absent)
+            if (const translated now = look_at_tables(cpu, v); now.present)
+                level_now = now.level;
         std::erase_if(here.pages, [&](const auto& p) {
             const unsigned level = p.second.present ? p.second.level : level_now;
             return (p.first.tag == tag || p.first.tag == global_tag) &&
@@ -315,10 +340,10 @@ private:
 };
 
 // Models of hal::Tlb and hal::TranslationRoot: the MMU of the CPU that runs the call.
-template <hal::PteFormat Format, hal::CpuLocal Cpus>
+template <class Mmu, hal::CpuLocal Cpus>
 class cpu_paging {
 public:
-    cpu_paging(mmu<Format>& unit, const Cpus& cpus) : unit_{unit}, cpus_{cpus} {}
+    cpu_paging(Mmu& unit, const Cpus& cpus) : unit_{unit}, cpus_{cpus} {}
 
     void invalidate_page(virt_addr v) noexcept { unit_.invalidate_page(cpus_.current_cpu(), v); }
     void invalidate_range(const virt_range& r, std::uint64_t step) noexcept
@@ -337,7 +362,7 @@ public:
     [[nodiscard]] unsigned id_limit() const noexcept { return unit_.id_limit(); }
 
 private:
-    mmu<Format>& unit_;
+    Mmu& unit_;
     const Cpus& cpus_;
 };
 

@@ -11,27 +11,30 @@
 
 namespace exo::x86_64 {
 
-struct paging_entries {
+template <template <class> class AtomicRef>
+struct basic_paging_entries {
     using entry = std::uint64_t;
 
     static entry load(const entry* slot) noexcept
     {
-        return std::atomic_ref{const_cast<entry&>(*slot)}.load(std::memory_order_acquire);
+        return AtomicRef<entry>{const_cast<entry&>(*slot)}.load(std::memory_order_acquire);
     }
     static void store(entry* slot, entry value) noexcept
     {
-        std::atomic_ref{*slot}.store(value, std::memory_order_release);
+        AtomicRef<entry>{*slot}.store(value, std::memory_order_release);
     }
     static entry exchange(entry* slot, entry value) noexcept
     {
-        return std::atomic_ref{*slot}.exchange(value, std::memory_order_acq_rel);
+        return AtomicRef<entry>{*slot}.exchange(value, std::memory_order_acq_rel);
     }
     static bool compare_exchange(entry* slot, entry& expected, entry value) noexcept
     {
-        return std::atomic_ref{*slot}.compare_exchange_strong(expected, value, std::memory_order_acq_rel);
+        return AtomicRef<entry>{*slot}.compare_exchange_strong(expected, value, std::memory_order_acq_rel);
     }
     static void publish() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 };
+
+using paging_entries = basic_paging_entries<std::atomic_ref>;
 static_assert(hal::EntryStore<paging_entries, std::uint64_t>);
 
 } // namespace exo::x86_64
