@@ -91,6 +91,14 @@ public:
     [[nodiscard]] result<std::span<std::byte>> map_device(phys_range physical, mm::memory_type memory,
                                                           mm::protection access = mm::kernel_data);
 
+    // Whether the direct map has the page at `at`.
+    [[nodiscard]] bool reaches(phys_addr at) const
+    {
+        for (const phys_range& r : reached_)
+            if (r.contains(phys_range::of_size(at, page_size)))
+                return true;
+        return false;
+    }
     // Physical memory to be read: through the direct map where it reaches, or mapped for good. Empty if out of memory.
     [[nodiscard]] std::span<const std::byte> view(phys_addr at, std::size_t bytes);
 

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include <exo/arch/x86_64/register_access.hpp>
+#include <exo/base/number_text.hpp>
 #include <exo/drivers/uart.hpp>
 
 namespace exo::boot {
@@ -22,34 +23,6 @@ struct serial_sink {
 };
 using console_sink = serial_sink<console_port>;
 using log_sink = serial_sink<log_port>;
-
-// A number in hexadecimal with 16 digits.
-struct hexadecimal {
-    explicit constexpr hexadecimal(std::uint64_t value)
-    {
-        for (unsigned i = 0; i < sizeof text; ++i)
-            text[i] = "0123456789abcdef"[value >> (60 - 4 * i) & 0xf];
-    }
-    constexpr operator std::string_view() const { return {text, sizeof text}; }
-
-    char text[16];
-};
-
-// A number in decimal.
-class decimal {
-public:
-    explicit constexpr decimal(std::uint64_t value)
-    {
-        do
-            text_[--begin_] = static_cast<char>('0' + value % 10);
-        while ((value /= 10) != 0);
-    }
-    constexpr operator std::string_view() const { return {text_ + begin_, sizeof text_ - begin_}; }
-
-private:
-    char text_[20]{};
-    unsigned begin_{sizeof text_};
-};
 
 // One line, or part of one, of the kernel log.
 template <class... Text>

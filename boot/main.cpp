@@ -15,6 +15,7 @@
 #include "log.hpp"
 #include "machine.hpp"
 #include "panic.hpp"
+#include "provoke.hpp"
 #include "user_mode.hpp"
 
 using namespace exo;
@@ -30,6 +31,7 @@ extern "C" const exception_table_entry exo_exception_table_begin[], exo_exceptio
 
 namespace {
 
+constinit boot::kernel_memory* the_memory;
 constinit boot::machine* the_machine;
 constinit reference_kernel* the_kernel;
 
@@ -105,10 +107,10 @@ void on_kernel_page_fault(x86_64::trap_frame& f, virt_addr at)
     const auto* recovery = recovery_of(f.rip);
     if (!recovery || at.value() >= boot::ring3_mode::limit.value() || code.reserved_bit() ||
         !(f.rflags & x86_64::rflags::interrupt))
-        boot::panic_in_trap(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow"
-                            : at.value() < page_size                ? "null pointer in the kernel"
-                                                                    : "page fault in the kernel",
-                            at.value(), f);
+        boot::panic_in_page_fault(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow"
+                                  : at.value() < page_size                ? "null pointer in the kernel"
+                                                                          : "page fault in the kernel",
+                                  at, f, *the_memory);
     x86_64::enable_interrupts();
     const bool resolved = the_kernel->resolve_fault(at, access_of(code));
     x86_64::disable_interrupts();
@@ -133,6 +135,8 @@ void on_exception(x86_64::trap_frame& f)
         x86_64::enable_interrupts();
         if (f.vector == x86_64::vector::page_fault)
             the_kernel->on_page_fault(f, at, access_of({f.error_code}));
+        else if (f.vector == x86_64::vector::overflow && the_kernel->boot_options().has("provoke"))
+            boot::provoke(f);
         else
             the_kernel->on_exception(f, fault_of(f.vector));
         x86_64::disable_interrupts();
@@ -248,6 +252,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
     boot::frame_supply& frames = frames_storage.emplace(free_memory);
     boot::kernel_memory& memory = memory_storage.emplace(frames, ram.ranges(), boot::features().gibibyte_pages);
     boot::page_table_root{}.load({memory.root()}, hal::remembered::forget);
+    the_memory = &memory;
     // Now nobody needs the 32-bit entry and its tables any longer.
     require(free_memory.add({low_end, boot::layout::physical_in_image(boot::layout::address_of(exo_text_begin))}));
     std::span<std::byte> stacks[boot::interrupt_stacks];

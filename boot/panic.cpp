@@ -1,10 +1,13 @@
 #include "panic.hpp"
 
 #include <exo/arch/x86_64/instructions.hpp>
+#include <exo/arch/x86_64/paging.hpp>
 #include <exo/base/check.hpp>
+#include <exo/mm/walk_report.hpp>
 
 #include "layout.hpp"
 #include "log.hpp"
+#include "models.hpp"
 
 // The symbol table, made from the linked image by src/symbol_table.cpp: addresses as offsets from exo_text_begin in
 // ascending order, the place of each name, and the names, each ended by a zero. The first link has an empty one.
@@ -101,6 +104,17 @@ void enter_panic()
         x86_64::halt();
 }
 
+// Tells of the registers and calls that led to a trap.
+[[noreturn]] void stop_in(const x86_64::trap_frame& frame)
+{
+    log("  registers\n");
+    print_registers(frame);
+    log("  calls\n");
+    print_location(frame.rip);
+    print_calls(frame.rbp);
+    stop();
+}
+
 } // namespace
 
 void debug_exit(std::uint8_t code) noexcept
@@ -111,12 +125,28 @@ void debug_exit(std::uint8_t code) noexcept
 void panic_in_trap(std::string_view reason, std::uint64_t about, const x86_64::trap_frame& frame) noexcept
 {
     enter_panic();
-    log("\nexo: panic: ", reason, " (", hexadecimal{about}, ")\n  registers\n");
-    print_registers(frame);
-    log("  calls\n");
-    print_location(frame.rip);
-    print_calls(frame.rbp);
-    stop();
+    log("\nexo: panic: ", reason, " (", hexadecimal{about}, ")\n");
+    stop_in(frame);
+}
+
+void panic_in_page_fault(std::string_view reason, virt_addr at, const x86_64::trap_frame& frame,
+                         const kernel_memory& memory) noexcept
+{
+    enter_panic();
+    const x86_64::page_fault_code code{frame.error_code};
+    log("\nexo: panic: ", reason, " (", hexadecimal{at.value()}, ")\n  ",
+        code.fetch()   ? "instruction fetch"
+        : code.write() ? "write"
+                       : "read",
+        code.user() ? " in user mode, " : " in the kernel, ",
+        code.reserved_bit() ? "of an entry with reserved bits"
+        : code.present()    ? "which the page's protection forbids"
+                            : "of a page that is not there",
+        "\n  page tables\n");
+    mm::report_walk<x86_64::paging_4_level>(
+        direct_map{}, page_table_root{}.current().table, at, [&](phys_addr table) { return memory.reaches(table); },
+        [](const auto&... text) { log(text...); });
+    stop_in(frame);
 }
 
 } // namespace exo::boot

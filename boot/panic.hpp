@@ -6,6 +6,9 @@
 #include <string_view>
 
 #include <exo/arch/x86_64/trap_frame.hpp>
+#include <exo/base/address.hpp>
+
+#include "kernel_memory.hpp"
 
 namespace exo::boot {
 
@@ -15,5 +18,9 @@ inline constexpr std::uint8_t exit_done = 0, exit_panic = 1;
 
 // Reports what was interrupted, too. `about` is the address or number that the reason is about.
 [[noreturn]] void panic_in_trap(std::string_view reason, std::uint64_t about, const x86_64::trap_frame& frame) noexcept;
+
+// The same for a page fault at `at`, with what was tried and what the page tables say.
+[[noreturn]] void panic_in_page_fault(std::string_view reason, virt_addr at, const x86_64::trap_frame& frame,
+                                      const kernel_memory& memory) noexcept;
 
 } // namespace exo::boot

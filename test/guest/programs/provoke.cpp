@@ -1,0 +1,32 @@
+// Has a kernel that was started with `provoke` misbehave (boot/provoke.hpp): read, write or call an address, or use up
+// its stack. Arguments: the action, and the address, or `data` or `code` for some of this program's own.
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace {
+
+volatile uint64_t own_data = 5;
+void own_code() { asm volatile(""); }
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    if (argc < 3)
+        return 2;
+    const char* const actions[] = {"read", "write", "call", "overflow"};
+    uint64_t action = 0;
+    while (action < 4 && strcmp(argv[1], actions[action]) != 0)
+        ++action;
+    own_code(); // both are mapped by now
+    own_data = own_data + 1;
+    const uint64_t address = strcmp(argv[2], "data") == 0   ? reinterpret_cast<uint64_t>(&own_data)
+                             : strcmp(argv[2], "code") == 0 ? reinterpret_cast<uint64_t>(&own_code)
+                                                            : strtoull(argv[2], nullptr, 16);
+    asm volatile("int $4" : : "a"(action), "D"(address) : "memory");
+    puts("nothing stopped it");
+    return 0;
+}
