@@ -107,7 +107,7 @@ public:
     using cpu_control_type = virtual_cpus;
     using phys_type = physical_memory;
     using entries_type = sim::entries<format_type>;
-    using tlb_type = cpu_paging<format_type, virtual_cpus>;
+    using tlb_type = cpu_paging<mmu<format_type>, virtual_cpus>;
     using translation_root_type = tlb_type;
     using ipi_type = no_other_cpu;
     using context_type = fibers;
