@@ -14,6 +14,7 @@
 #include <exo/mm/frame_allocator.hpp>
 #include <exo/mm/heap.hpp>
 #include <exo/mm/memory_system.hpp>
+#include <exo/mm/shootdown.hpp>
 
 namespace {
 
@@ -89,9 +90,8 @@ public:
 
 using frames = mm::frame_allocator<interrupts, one_cpu>;
 using heap = mm::heap<host_memory, frames, interrupts, one_cpu>;
-using shootdown = mm::shootdown<counted_tlb, one_cpu, one_cpu, interrupts>;
-using memory_system =
-    mm::memory_system<format, host_memory, x86_64::paging_entries, frames, shootdown, counted_tlb, one_cpu, interrupts>;
+using shootdown = mm::shootdown<counted_tlb, counted_tlb, one_cpu, one_cpu, interrupts>;
+using memory_system = mm::memory_system<format, host_memory, x86_64::paging_entries, frames, shootdown>;
 using space = mm::address_space<memory_system>;
 
 // A pager that shows one and the same page everywhere, so that 1 GiB of tables needs no 1 GiB of memory.
@@ -122,16 +122,14 @@ struct world {
     heap heap_{phys, frames_, interrupt_control, cpu, heap_caches};
     x86_64::paging_entries entries;
     counted_tlb tlb;
-    shootdown shootdown_{tlb, cpu, cpu, interrupt_control};
     no_waiting parker;
     frame_number kernel_root = *frames_.allocate(0);
+    std::vector<shootdown::processor> translations{1};
+    shootdown shootdown_{tlb, tlb, cpu, cpu, interrupt_control, translations, kernel_root.address()};
     memory_system memory{{.phys = phys,
                           .entries = entries,
                           .frames = frames_,
                           .shootdown = shootdown_,
-                          .root = tlb,
-                          .cpu = cpu,
-                          .interrupts = interrupt_control,
                           .heap = heap_,
                           .parker = parker,
                           .kernel_root = kernel_root.address()}};

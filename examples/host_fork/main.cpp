@@ -13,6 +13,7 @@
 #include <exo/mm/frame_allocator.hpp>
 #include <exo/mm/heap.hpp>
 #include <exo/mm/memory_system.hpp>
+#include <exo/mm/shootdown.hpp>
 #include <exo/sim/host_threads.hpp>
 #include <exo/sim/machine.hpp>
 
@@ -34,9 +35,8 @@ using format = x86_64::paging_4_level;
 using machine = sim::machine<format>;
 using frames = mm::frame_allocator<sim::driven_cpus, sim::driven_cpus>;
 using heap = mm::heap<sim::physical_memory, frames, sim::driven_cpus, sim::driven_cpus, mm::checked_heap>;
-using shootdown = mm::shootdown<machine::paging_type, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus>;
-using memory_system = mm::memory_system<format, sim::physical_memory, machine::entries_type, frames, shootdown,
-                                        machine::paging_type, sim::driven_cpus, sim::driven_cpus>;
+using shootdown = mm::shootdown<machine::paging_type, machine::paging_type, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus>;
+using memory_system = mm::memory_system<format, sim::physical_memory, machine::entries_type, frames, shootdown>;
 using space = mm::address_space<memory_system>;
 
 constexpr std::size_t frame_count = 8192;
@@ -47,9 +47,6 @@ class host {
 public:
     host()
     {
-        frames_.add({machine_.memory.frames().begin.address(), machine_.memory.frames().end.address()});
-        kernel_root_ = *frames_.allocate(0);
-        std::memset(machine_.memory.to_pointer(kernel_root_.address()), 0, page_size);
         machine_.paging.load({kernel_root_.address()}, hal::remembered::forget);
     }
 
@@ -59,9 +56,6 @@ public:
                               .entries = machine_.entries,
                               .frames = frames_,
                               .shootdown = shootdown_,
-                              .root = machine_.paging,
-                              .cpu = machine_.cpus,
-                              .interrupts = machine_.cpus,
                               .heap = heap_,
                               .parker = threads_,
                               .kernel_root = kernel_root_.address()}};
@@ -93,14 +87,24 @@ public:
     [[nodiscard]] bool clean() const { return machine_.unit.violations().empty(); }
 
 private:
+    frame_number make_kernel_root()
+    {
+        frames_.add({machine_.memory.frames().begin.address(), machine_.memory.frames().end.address()});
+        const auto root = *frames_.allocate(0);
+        std::memset(machine_.memory.to_pointer(root.address()), 0, page_size);
+        return root;
+    }
+
     machine machine_{frame_count};
     std::vector<mm::frame_info> records_{frame_count};
     frames frames_{machine_.cpus, machine_.cpus, machine_.memory.frames().begin, records_, {}};
     std::vector<mm::heap_cache> heap_caches_{1};
     heap heap_{machine_.memory, frames_, machine_.cpus, machine_.cpus, heap_caches_};
-    shootdown shootdown_{machine_.paging, machine_.cpus, machine_.cpus, machine_.cpus};
+    frame_number kernel_root_{make_kernel_root()};
+    std::vector<shootdown::processor> translations_{1};
+    shootdown shootdown_{machine_.paging, machine_.paging, machine_.cpus,         machine_.cpus,
+                         machine_.cpus,   translations_,   kernel_root_.address()};
     sim::host_threads threads_;
-    frame_number kernel_root_;
 };
 
 bool all_right = true;

@@ -46,10 +46,12 @@ public:
           console_{this->parker(), console_output_, jobs_, this->terminals(), console_number},
           controlling_terminal_{this->terminals(), jobs_, controlling_terminal_number}, random_source_{*this},
           memory_devices_{random_source_}, scheduler_metrics_{this->scheduler().make_metrics_source()},
-          memory_metrics_{mm::make_metrics_source(this->memory())}
+          memory_metrics_{mm::make_metrics_source(this->memory())},
+          shootdown_metrics_{this->memory().shootdown.make_metrics_source()}
     {
         this->metrics().add(scheduler_metrics_);
         this->metrics().add(memory_metrics_);
+        this->metrics().add(shootdown_metrics_);
     }
 
     // The boot CPU's idle thread from here on.
@@ -323,6 +325,7 @@ private:
     fs::memory_devices memory_devices_;
     typename system_type::scheduler_type::metrics_source scheduler_metrics_;
     mm::metrics_source<typename system_type::memory_type> memory_metrics_;
+    typename system_type::shootdown_type::metrics_source shootdown_metrics_;
     log_line panic_text_;
 };
 

@@ -99,11 +99,11 @@ public:
     using frames_type = mm::frame_allocator<typename P::interrupts_type, typename P::cpu_type>;
     using heap_type = mm::heap<typename P::phys_type, frames_type, typename P::interrupts_type, typename P::cpu_type>;
     using shootdown_type =
-        mm::shootdown<typename P::tlb_type, typename P::ipi_type, typename P::cpu_type, typename P::interrupts_type>;
+        mm::shootdown<typename P::tlb_type, typename P::translation_root_type, typename P::ipi_type,
+                      typename P::cpu_type, typename P::interrupts_type>;
     using memory_type =
         mm::memory_system<typename P::format_type, typename P::phys_type, typename P::entries_type, frames_type,
-                          shootdown_type, typename P::translation_root_type, typename P::cpu_type,
-                          typename P::interrupts_type>;
+                          shootdown_type>;
     using space_type = mm::address_space<memory_type>;
 
     using policy_type = sched::run_queue<sched::fixed_priority, sched::round_robin>;
@@ -234,14 +234,12 @@ protected:
           scheduler_{early_.processors, platform.context(), platform.interrupts(), platform.cpu(),
                      platform.clock(), platform.timer(), platform.cpu_control(), hooks_},
           parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
-          shootdown_{platform.tlb(), platform.ipi(), platform.cpu(), platform.interrupts()},
+          shootdown_{platform.tlb(),        platform.translation_root(), platform.ipi(), platform.cpu(),
+                     platform.interrupts(), early_.translations,         platform.kernel_root().address()},
           memory_{{.phys = platform.phys(),
                    .entries = platform.entries(),
                    .frames = frames_,
                    .shootdown = shootdown_,
-                   .root = platform.translation_root(),
-                   .cpu = platform.cpu(),
-                   .interrupts = platform.interrupts(),
                    .heap = heap_for_use_,
                    .parker = parker_,
                    .kernel_root = platform.kernel_root().address()}},
@@ -278,6 +276,7 @@ private:
             frame_caches = take<mm::frame_cache>(platform, cpus);
             heap_caches = take<mm::heap_cache>(platform, cpus);
             processors = take<typename scheduler_type::processor>(platform, cpus);
+            translations = take<typename shootdown_type::processor>(platform, cpus);
         }
         template <class T>
         std::span<T> take(P& platform, std::size_t count)
@@ -299,6 +298,7 @@ private:
         std::span<mm::frame_cache> frame_caches;
         std::span<mm::heap_cache> heap_caches;
         std::span<typename scheduler_type::processor> processors;
+        std::span<typename shootdown_type::processor> translations;
         std::uint64_t bytes{};
     };
 

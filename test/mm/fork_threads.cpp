@@ -14,6 +14,7 @@
 #include <exo/mm/address_space.hpp>
 #include <exo/mm/heap.hpp>
 #include <exo/mm/memory_system.hpp>
+#include <exo/mm/shootdown.hpp>
 #include <exo/sim/host_threads.hpp>
 #include <mm/plain.hpp>
 
@@ -40,9 +41,9 @@ struct no_tlb {
 };
 
 using heap = mm::heap<plain::memory, plain::frame_allocator, plain::interrupts, plain::cpus>;
-using shootdown = mm::shootdown<no_tlb, no_tlb, plain::cpus, plain::interrupts>;
+using shootdown = mm::shootdown<no_tlb, no_tlb, no_tlb, plain::cpus, plain::interrupts>;
 using memory_system = mm::memory_system<x86_64::paging_4_level, plain::memory, x86_64::paging_entries,
-                                        plain::frame_allocator, shootdown, no_tlb, plain::cpus, plain::interrupts>;
+                                        plain::frame_allocator, shootdown>;
 using space = mm::address_space<memory_system>;
 
 std::uint64_t value_at(space& s, std::uint64_t page)
@@ -70,17 +71,15 @@ TEST_CASE("Spaces that un-share the same tables at once keep their contents apar
     sim::host_threads threads;
     {
         heap objects{phys, f.allocator, f.interrupt_control, f.cpu, caches};
-        shootdown tell{none, none, f.cpu, f.interrupt_control};
         const auto kernel_root = *f.allocator.allocate(0);
+        std::vector<shootdown::processor> translations(thread_count);
+        shootdown tell{none, none, none, f.cpu, f.interrupt_control, translations, kernel_root.address()};
         std::memset(phys.to_pointer(kernel_root.address()), 0, page_size);
         {
             memory_system memory{{.phys = phys,
                                   .entries = entries,
                                   .frames = f.allocator,
                                   .shootdown = tell,
-                                  .root = none,
-                                  .cpu = f.cpu,
-                                  .interrupts = f.interrupt_control,
                                   .heap = objects,
                                   .parker = threads,
                                   .kernel_root = kernel_root.address()}};

@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include <exo/arch/riscv64/sv48.hpp>
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/mm/flush_batch.hpp>
@@ -19,23 +21,21 @@ template <class Format>
 struct world {
     using machine = sim::machine<Format>;
     using shootdown =
-        mm::shootdown<typename machine::paging_type, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus>;
+        mm::shootdown<typename machine::paging_type, typename machine::paging_type, sim::driven_cpus, sim::driven_cpus,
+                      sim::driven_cpus>;
     using flusher = mm::space_flusher<shootdown>;
     using retired = mm::retired_tables<Format, sim::physical_memory, typename machine::entries_type, sim::frame_pool>;
     using batch = mm::flush_batch<flusher, retired>;
     using mapper = mm::mapper<Format, sim::physical_memory, typename machine::entries_type, sim::frame_pool>;
 
-    static constexpr hal::address_space_id id{5};
-
     explicit world(unsigned cpus = 3, std::size_t frames = 512)
-        : m{frames, cpus}, tell{m.paging, m.cpus, m.cpus, m.cpus}, flush{tell, id, running},
-          root{*mm::allocate_table(m.memory, m.frames)}, map{root, m.memory, m.entries, m.frames}
+        : m{frames, cpus}, translations(cpus), tell{m.paging, m.paging,     m.cpus,     m.cpus,
+                                                    m.cpus,   translations, phys_addr{}},
+          space{tell.new_space()}, flush{tell, space}, root{*mm::allocate_table(m.memory, m.frames)},
+          map{root, m.memory, m.entries, m.frames}
     {
         for (unsigned cpu = 0; cpu < cpus; ++cpu)
-            m.cpus.on(cpu, [&] {
-                running.join(cpu);
-                m.paging.load({root, id}, hal::remembered::forget);
-            });
+            m.cpus.on(cpu, [&] { tell.load(root, space); });
     }
     ~world()
     {
@@ -62,8 +62,9 @@ struct world {
     }
 
     machine m;
-    mm::active_cpus running;
+    std::vector<typename shootdown::processor> translations;
     shootdown tell;
+    mm::translation_holders space;
     flusher flush;
     phys_addr root;
     mapper map;

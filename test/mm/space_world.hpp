@@ -19,6 +19,7 @@
 #include <exo/mm/frame_allocator.hpp>
 #include <exo/mm/frame_pages.hpp>
 #include <exo/mm/memory_system.hpp>
+#include <exo/mm/shootdown.hpp>
 #include <exo/sim/machine.hpp>
 
 namespace space_test {
@@ -170,9 +171,10 @@ template <class Format, mm::FillPolicy Fill = one_page_each>
 struct world {
     using machine_type = sim::machine<Format>;
     using paging = typename machine_type::paging_type;
-    using shootdown_type = mm::shootdown<paging, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus>;
+    using shootdown_type =
+        mm::shootdown<paging, paging, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus>;
     using memory_type = mm::memory_system<Format, sim::physical_memory, typename machine_type::entries_type, frames,
-                                          shootdown_type, paging, sim::driven_cpus, sim::driven_cpus, Fill>;
+                                          shootdown_type, Fill>;
     using space = mm::address_space<memory_type>;
     using entry = typename Format::entry;
 
@@ -182,17 +184,16 @@ struct world {
     // The kernel sees this in every space.
     static constexpr virt_addr kernel_page{~std::uint64_t{0} - page_size + 1};
 
-    explicit world(std::size_t frame_count = 4096, unsigned cpus = 1)
-        : machine{frame_count, cpus},
+    explicit world(std::size_t frame_count = 4096, unsigned cpus = 1, unsigned id_limit = 16)
+        : machine{frame_count, cpus, id_limit},
           records(frame_count), frames_{machine.memory, failing, machine.cpus, records}, heap_{failing},
-          shootdown{machine.paging, machine.cpus, machine.cpus, machine.cpus}, pages{frames_, machine.memory},
-          kernel_root{make_kernel_root()}, memory{typename memory_type::parts{.phys = machine.memory,
+          pages{frames_, machine.memory}, kernel_root{make_kernel_root()}, translations(cpus),
+          shootdown{machine.paging, machine.paging, machine.cpus,         machine.cpus,
+                    machine.cpus,   translations,   kernel_root.address()},
+          memory{typename memory_type::parts{.phys = machine.memory,
                                                                               .entries = machine.entries,
                                                                               .frames = frames_,
                                                                               .shootdown = shootdown,
-                                                                              .root = machine.paging,
-                                                                              .cpu = machine.cpus,
-                                                                              .interrupts = machine.cpus,
                                                                               .heap = heap_,
                                                                               .parker = parker,
                                                                               .kernel_root = kernel_root.address()}}
@@ -292,9 +293,10 @@ struct world {
     frames frames_;
     heap heap_;
     no_waiting parker;
-    shootdown_type shootdown;
     mm::frame_pages<frames, sim::physical_memory> pages;
     frame_number kernel_root;
+    std::vector<typename shootdown_type::processor> translations;
+    shootdown_type shootdown;
     memory_type memory;
     std::uint64_t frames_at_rest{};
 

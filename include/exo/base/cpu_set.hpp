@@ -44,6 +44,13 @@ public:
         return true;
     }
 
+    [[nodiscard]] constexpr unsigned size() const
+    {
+        unsigned sum = 0;
+        for_each([&](unsigned) { ++sum; });
+        return sum;
+    }
+
     // Calls `visit(cpu)` for each member, in ascending order.
     template <class Visit>
     constexpr void for_each(Visit visit) const

@@ -20,13 +20,12 @@
 #include <exo/base/ref.hpp>
 #include <exo/base/result.hpp>
 #include <exo/base/tree.hpp>
-#include <exo/hal/translation_root.hpp>
 #include <exo/mm/fault.hpp>
 #include <exo/mm/footprint.hpp>
 #include <exo/mm/protection.hpp>
 #include <exo/mm/region.hpp>
-#include <exo/mm/shootdown.hpp>
 #include <exo/mm/table_sharing.hpp>
+#include <exo/mm/translation_holders.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/mutex.hpp>
 
@@ -111,9 +110,9 @@ public:
     [[nodiscard]] footprint memory_footprint();
 
     // Loads this space on the calling CPU, in place of what was loaded. Both with interrupts off; neither sleeps.
-    void activate() noexcept { memory_.load({root_.address()}, running_); }
+    void activate() noexcept { memory_.shootdown.load(root_.address(), holders_); }
     // Loads the kernel's own root on the calling CPU, on which this space is loaded.
-    void deactivate() noexcept { memory_.unload(running_); }
+    void deactivate() noexcept { memory_.shootdown.unload(holders_); }
     // The root table, for a debugger or a walker.
     [[nodiscard]] phys_addr root() const noexcept { return root_.address(); }
 
@@ -128,7 +127,7 @@ private:
     class paged;
 
     address_space(Memory& memory, const space_layout& layout, frame_number root)
-        : memory_{memory}, layout_{layout}, root_{root}
+        : memory_{memory}, layout_{layout}, root_{root}, holders_{memory.shootdown.new_space()}
     {
     }
     template <class T, class... Args>
@@ -215,7 +214,7 @@ private:
     Memory& memory_;
     const space_layout layout_;
     const frame_number root_;
-    typename Memory::running_cpus running_;
+    typename Memory::holders holders_;
 
     lock_type lock_;
     tree<region, &region::hook, &region::begin> regions_; // disjoint

@@ -28,7 +28,7 @@ result<> address_space<Memory>::drop_where(virt_range asked, bool (*may)(const r
     EXO_TRY(for_each_in(range, [&](const region& r) -> result<> {
         return may(r) ? result<>{} : fail(errors::invalid_argument, r.range.begin.value());
     }));
-    changes to{memory_, running_};
+    changes to{memory_, holders_};
     const auto dropped = drop_pages(range, to);
     to.flush();
     return dropped ? check_covered(range) : dropped;
@@ -75,7 +75,7 @@ result<> address_space<Memory>::will_need(virt_range asked)
 template <class Memory>
 result<> address_space<Memory>::start_without(virt_range range, at_fork what)
 {
-    changes to{memory_, running_};
+    changes to{memory_, holders_};
     const auto dropped = drop_pages(range, to);
     to.flush();
     if (dropped && what == at_fork::absent)

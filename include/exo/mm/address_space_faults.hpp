@@ -103,7 +103,7 @@ auto address_space<Memory>::try_fill(virt_addr a, access tried, virt_addr until)
     for (;;) {
         {
             auto guard = lock();
-            changes to{memory_, running_};
+            changes to{memory_, holders_};
             const auto outcome = resolve(a, tried, until, have, to);
             to.flush();
             if (!outcome)

@@ -31,8 +31,8 @@ result<ref<address_space<Memory>>> address_space<Memory>::create(Memory& memory,
 template <class Memory>
 void address_space<Memory>::last_reference() noexcept
 {
-    memory_.unload_here(running_);
-    EXO_CHECK(running_.members().empty());
+    memory_.shootdown.unload_here(holders_);
+    EXO_CHECK(holders_.running.members().empty());
     tables::destroy_root(memory_, root_);
     while (region* r = regions_.first())
         erase(*r);
@@ -51,7 +51,7 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
         copy->locked = locking::none;
         child->insert(*copy);
     }
-    changes to{memory_, running_};
+    changes to{memory_, holders_};
     const auto shared = page_tables_here().share_with(child->root_, to);
     to.flush(); // from here on this space's CPUs ask before they write
     EXO_TRY(shared);
@@ -266,7 +266,7 @@ result<virt_addr> address_space<Memory>::map(map_request request)
     const auto range = virt_range::of_size(at, length);
     if (!is_free(range)) {
         auto splits = EXO_TRY(reserve_splits(range));
-        changes to{memory_, running_};
+        changes to{memory_, holders_};
         const auto ready = page_tables_here().own_range(range, tables::extent::edges, to);
         if (ready)
             remove(range, splits, to);
@@ -298,7 +298,7 @@ result<> address_space<Memory>::unmap(virt_range asked)
     if (is_free(range))
         return {};
     auto splits = EXO_TRY(reserve_splits(range));
-    changes to{memory_, running_};
+    changes to{memory_, holders_};
     const auto ready = page_tables_here().own_range(range, tables::extent::edges, to);
     if (ready)
         remove(range, splits, to);
@@ -318,7 +318,7 @@ result<> address_space<Memory>::protect(virt_range asked, protection access)
             if (r->kind == sharing::shared && !r->backing->allows_writing())
                 return fail(access_denied, r->range.begin.value());
     auto splits = EXO_TRY(reserve_splits(range));
-    changes to{memory_, running_};
+    changes to{memory_, holders_};
     auto here = page_tables_here();
     const auto ready = here.own_range(range, tables::extent::inside, to);
     if (ready) {
@@ -343,7 +343,7 @@ void address_space<Memory>::clear() noexcept
     auto guard = lock();
     while (region* r = regions_.first())
         erase(*r);
-    changes to{memory_, running_};
+    changes to{memory_, holders_};
     resident_pages_ -= page_tables_here().detach_all(to);
     to.flush();
     brk_end_ = brk_begin_;
@@ -387,7 +387,7 @@ result<virt_addr> address_space<Memory>::set_brk(virt_addr end, std::uint64_t li
     } else if (new_top < old_top) {
         const virt_range less{new_top, old_top};
         auto splits = EXO_TRY(reserve_splits(less));
-        changes to{memory_, running_};
+        changes to{memory_, holders_};
         const auto ready = page_tables_here().own_range(less, tables::extent::edges, to);
         if (ready)
             remove(less, splits, to);

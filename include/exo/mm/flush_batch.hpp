@@ -23,6 +23,15 @@
 
 namespace exo::mm {
 
+// How much a CPU has to forget.
+enum class flush_kind : std::uint8_t {
+    page,
+    range, // or several
+    space, // all under one address-space id
+    all,   // under any, global pages included
+};
+inline constexpr unsigned flush_kind_count = 4;
+
 // What a CPU has to forget: a few runs of pages, or, past `page_limit` pages, the whole space, which is cheaper then
 // (Intel SDM 3A 4.10.4 leaves the choice to software).
 class invalidation {
@@ -32,6 +41,12 @@ public:
 
     [[nodiscard]] bool empty() const { return run_count_ == 0 && !everything_; }
     [[nodiscard]] bool everything() const { return everything_; }
+    [[nodiscard]] flush_kind kind() const
+    {
+        if (everything_)
+            return global_ ? flush_kind::all : flush_kind::space;
+        return pages_ == 1 ? flush_kind::page : flush_kind::range;
+    }
 
     // `count` pages of `step` bytes, from `page` on. `global`: they may be tagged as shared by all address spaces.
     void add(virt_addr page, std::uint64_t step, std::uint64_t count, bool global)
@@ -68,13 +83,20 @@ public:
     // Forgets all this on the calling CPU, which has the space loaded under `id`.
     void apply(hal::Tlb auto& tlb, hal::address_space_id id) const noexcept
     {
-        if (!everything_) {
+        switch (kind()) {
+        case flush_kind::page:
+            tlb.invalidate_page(runs_[0].pages.begin);
+            break;
+        case flush_kind::range:
             for (std::size_t i = 0; i < run_count_; ++i)
                 tlb.invalidate_range(runs_[i].pages, runs_[i].step);
-        } else if (global_) {
-            tlb.invalidate_all();
-        } else {
+            break;
+        case flush_kind::space:
             tlb.invalidate_space(id);
+            break;
+        case flush_kind::all:
+            tlb.invalidate_all();
+            break;
         }
     }
 

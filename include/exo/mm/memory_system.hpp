@@ -5,18 +5,13 @@
 
 #include <exo/base/address.hpp>
 #include <exo/base/allocator.hpp>
-#include <exo/base/cpu_set.hpp>
-#include <exo/hal/cpu_local.hpp>
 #include <exo/hal/entry_store.hpp>
-#include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/phys_access.hpp>
 #include <exo/hal/pte_format.hpp>
-#include <exo/hal/translation_root.hpp>
 #include <exo/mm/fault.hpp>
 #include <exo/mm/fill_policy.hpp>
 #include <exo/mm/page_table.hpp>
 #include <exo/mm/reclaim.hpp>
-#include <exo/mm/shootdown.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/trace/counter.hpp>
 
@@ -33,7 +28,6 @@ struct memory_counters {
     counter large_pages_filled;
     counter large_pages_split;
     counter forks;
-    counter flushes; // batches that had something to invalidate
     counter out_of_memory_kills;
 
     [[nodiscard]] counter& of(fault_kind kind) { return faults[static_cast<unsigned>(kind)]; }
@@ -41,15 +35,14 @@ struct memory_counters {
 
 // Frames is a frame_allocator, Shootdown a shootdown.
 template <hal::PteFormat Format, hal::PhysAccess Phys, hal::EntryStore<typename Format::entry> Entries, class Frames,
-          class Shootdown, hal::TranslationRoot Root, hal::CpuLocal Cpu, hal::InterruptControl Interrupts,
-          FillPolicy Fill = fill_policy>
+          class Shootdown, FillPolicy Fill = fill_policy>
 class memory_system {
 public:
     using format = Format;
     using frames_type = Frames;
     using shootdown_type = Shootdown;
     using atomics = typename Shootdown::atomics;
-    using running_cpus = typename Shootdown::running_cpus;
+    using holders = typename Shootdown::holders;
 
     // What a memory system is made of. All of it outlives the memory system.
     struct parts {
@@ -57,9 +50,6 @@ public:
         Entries& entries;
         Frames& frames;
         Shootdown& shootdown;
-        Root& root;
-        Cpu& cpu;
-        Interrupts& interrupts;
         allocator& heap;
         sync::any_parker& parker;
         // The table whose upper half every address space gets a copy of: from now on its upper entries do not change.
@@ -68,7 +58,7 @@ public:
 
     explicit memory_system(const parts& p)
         : tables{p.phys, p.entries}, frames{p.frames}, shootdown{p.shootdown}, heap{p.heap}, parker{p.parker},
-          kernel_root{p.kernel_root}, root_{p.root}, cpu_{p.cpu}, interrupts_{p.interrupts}
+          kernel_root{p.kernel_root}
     {
     }
     memory_system(const memory_system&) = delete;
@@ -98,46 +88,6 @@ public:
         __builtin_memcpy(memory_of(to), memory_of(from), page_size);
     }
     [[nodiscard]] memory_left left() const noexcept { return {frames.free_frames(), frames.total_frames()}; }
-
-    // Loads `root` on the calling CPU and has the CPU counted in `running` instead of where it was. Interrupts are off.
-    void load(hal::translation_root root, running_cpus& running) noexcept
-    {
-        running_cpus*& here = loaded_[cpu_.current_cpu()];
-        if (here == &running)
-            return;
-        running.join(cpu_.current_cpu());
-        move_to(root, here);
-        here = &running;
-    }
-    // The kernel's own root instead, if the calling CPU is counted in `running`. Interrupts are off.
-    void unload(running_cpus& running) noexcept
-    {
-        running_cpus*& here = loaded_[cpu_.current_cpu()];
-        if (here != &running)
-            return;
-        move_to({kernel_root}, here);
-        here = nullptr;
-    }
-    // Unloads, with interrupts as they may be.
-    void unload_here(running_cpus& running) noexcept
-    {
-        const auto saved = interrupts_.save_and_disable();
-        unload(running);
-        interrupts_.restore(saved);
-    }
-
-private:
-    void move_to(hal::translation_root root, running_cpus* from) noexcept
-    {
-        root_.load(root, hal::remembered::forget);
-        if (from)
-            from->leave(cpu_.current_cpu());
-    }
-
-    Root& root_;
-    Cpu& cpu_;
-    Interrupts& interrupts_;
-    running_cpus* loaded_[cpu_set::limit]{}; // by CPU, changed by that CPU only; null: the kernel's own root
 };
 
 } // namespace exo::mm

@@ -39,8 +39,6 @@ struct metrics {
          [](const Memory& m) noexcept { return m.counters.large_pages_split.value(); }},
         {{"exo_mm_forks_total", "Address spaces forked", trace::metric_kind::counter},
          [](const Memory& m) noexcept { return m.counters.forks.value(); }},
-        {{"exo_mm_flushes_total", "Changes that had translations to invalidate", trace::metric_kind::counter},
-         [](const Memory& m) noexcept { return m.counters.flushes.value(); }},
         {{"exo_mm_reclaims_total", "Times that holders of reclaimable frames were asked", trace::metric_kind::counter},
          [](const Memory& m) noexcept { return m.reclaimer.runs.value(); }},
         {{"exo_mm_frames_reclaimed_total", "Frames that they gave back", trace::metric_kind::counter},

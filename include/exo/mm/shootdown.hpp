@@ -1,116 +1,172 @@
-// Telling every CPU that runs an address space what to forget.
+// Which address space each CPU translates through, and telling CPUs to forget what they remember of one.
 //
-// A CPU joins the space's active_cpus before it loads the space's root and leaves after it has loaded another; whoever
-// changes tables looks at the set after the change. So a CPU is either told, or has read the tables after the change.
+// A CPU that has the space loaded is interrupted; one that had it loaded before looks at the space's generation when it
+// loads it again (mm/translation_holders.hpp says why nothing falls in between). A CPU that has nothing to run in a space
+// loads the kernel's own root, so an idle one is never interrupted.
 
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <span>
 
+#include <exo/base/address.hpp>
 #include <exo/base/cpu_set.hpp>
 #include <exo/hal/atomics.hpp>
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/ipi.hpp>
 #include <exo/hal/tlb.hpp>
+#include <exo/hal/translation_root.hpp>
 #include <exo/mm/flush_batch.hpp>
+#include <exo/mm/remembered_spaces.hpp>
+#include <exo/mm/shootdown_metrics.hpp>
+#include <exo/mm/translation_holders.hpp>
+#include <exo/trace/registry.hpp>
 
 namespace exo::mm {
 
-// The CPUs that have a space loaded. Changed by each for itself, read by anybody.
-template <hal::Atomics Atomics>
-class basic_active_cpus {
-public:
-    void join(unsigned cpu) noexcept
-    {
-        // Sequentially consistent, against the fence in members(): see above.
-        words_[cpu / 64].fetch_or(bit_of(cpu), std::memory_order_seq_cst);
-        Atomics::fence(std::memory_order_seq_cst);
-    }
-    void leave(unsigned cpu) noexcept { words_[cpu / 64].fetch_and(~bit_of(cpu), std::memory_order_release); }
-
-    [[nodiscard]] cpu_set members() const noexcept
-    {
-        Atomics::fence(std::memory_order_seq_cst);
-        cpu_set set;
-        for (unsigned i = 0; i < word_count; ++i)
-            for (auto word = words_[i].load(std::memory_order_seq_cst); word != 0; word &= word - 1)
-                set.add(i * 64 + static_cast<unsigned>(__builtin_ctzll(word)));
-        return set;
-    }
-
-private:
-    static constexpr unsigned word_count = cpu_set::limit / 64;
-    [[nodiscard]] static std::uint64_t bit_of(unsigned cpu) { return std::uint64_t{1} << (cpu % 64); }
-
-    typename Atomics::template atomic<std::uint64_t> words_[word_count]{};
-};
-
-using active_cpus = basic_active_cpus<hal::standard_atomics>;
-
-template <hal::Tlb Tlb, hal::Ipi Ipi, hal::CpuLocal Cpu, hal::InterruptControl Interrupts,
+template <hal::Tlb Tlb, hal::TranslationRoot Root, hal::Ipi Ipi, hal::CpuLocal Cpu, hal::InterruptControl Interrupts,
           hal::Atomics Atomics = hal::standard_atomics>
 class shootdown {
 public:
     using atomics = Atomics;
-    using running_cpus = basic_active_cpus<Atomics>;
+    using holders = basic_translation_holders<Atomics>;
 
-    shootdown(Tlb& tlb, Ipi& ipi, Cpu& cpu, Interrupts& interrupts)
-        : tlb_{tlb}, ipi_{ipi}, cpu_{cpu}, interrupts_{interrupts}
+    // What is kept for one CPU, which alone changes it.
+    class alignas(64) processor {
+    private:
+        friend shootdown;
+
+        holders* loaded_{};          // null: the kernel's own root
+        hal::address_space_id id_{}; // of what is loaded
+        remembered_spaces remembered_;
+        shootdown_metrics metrics_;
+    };
+
+    // `processors` has one for each CPU that Cpu may name. Each CPU has `kernel_root` loaded, under id 0.
+    shootdown(Tlb& tlb, Root& root, Ipi& ipi, Cpu& cpu, Interrupts& interrupts, std::span<processor> processors,
+              phys_addr kernel_root)
+        : tlb_{tlb}, root_{root}, ipi_{ipi}, cpu_{cpu}, interrupts_{interrupts}, processors_{processors},
+          kernel_root_{kernel_root}, id_limit_{root.id_limit()}
     {
     }
+    shootdown(const shootdown&) = delete;
+    shootdown& operator=(const shootdown&) = delete;
 
-    // Returns when no CPU of `running` uses what `what` names. Takes no lock; may be called with interrupts off.
-    void flush(const invalidation& what, hal::address_space_id id, const running_cpus& running) noexcept
+    // What tells a space's holders from those of any other.
+    [[nodiscard]] std::uint64_t new_space() noexcept { return spaces_.fetch_add(1, std::memory_order_relaxed) + 1; }
+
+    // The calling CPU translates through `table`, the root of `space`, instead of what it had. Interrupts are off.
+    void load(phys_addr table, holders& space) noexcept
+    {
+        processor& p = here();
+        if (p.loaded_ == &space)
+            return;
+        space.running.join(cpu_.current_cpu());
+        const auto [id, what] = p.remembered_.choose(space.space(), space.generation(), id_limit_);
+        (what == hal::remembered::keep ? p.metrics_.loads_keeping : p.metrics_.loads_forgetting).add();
+        move_to(p, {table, id}, what, &space);
+    }
+    // Through the kernel's own root, if it was `space`'s. Interrupts are off.
+    void unload(holders& space) noexcept
+    {
+        processor& p = here();
+        if (p.loaded_ == &space)
+            move_to(p, {kernel_root_}, hal::remembered::keep, nullptr); // its lower half is always empty
+    }
+    // The same, with interrupts as they may be.
+    void unload_here(holders& space) noexcept
     {
         const auto saved = interrupts_.save_and_disable();
-        const unsigned self = cpu_.current_cpu();
-        cpu_set others = running.members();
-        if (others.contains(self)) {
-            what.apply(tlb_, id);
+        unload(space);
+        interrupts_.restore(saved);
+    }
+
+    // When it returns, no CPU uses what `what` names, which `space` had in its tables before, nor will. Takes no lock;
+    // may be called with interrupts off.
+    void flush(const invalidation& what, holders& space) noexcept
+    {
+        const auto saved = interrupts_.save_and_disable();
+        shootdown_metrics& metrics = here().metrics_;
+        metrics.flushes[static_cast<unsigned>(what.kind())].add();
+        request asked{*this, what, space, uses_ids() ? space.advance() : 0};
+        cpu_set others = space.running.members();
+        if (const unsigned self = cpu_.current_cpu(); others.contains(self)) {
+            forget_here(asked);
             others.remove(self);
         }
         if (!others.empty()) {
-            request asked{what, id, tlb_};
+            metrics.calls.add();
+            metrics.cpus_called.add(others.size());
             ipi_.call(others, &serve, &asked);
         }
         interrupts_.restore(saved);
     }
 
+    // For a trace::registry: the sums over all CPUs.
+    using metrics_source = trace::table_source<shootdown_metrics>;
+    [[nodiscard]] metrics_source make_metrics_source() const
+    {
+        return {shootdown_table, processors_[0].metrics_, processors_.size(), sizeof(processor)};
+    }
+
 private:
     struct request {
+        shootdown& by;
         const invalidation& what;
-        hal::address_space_id id;
-        Tlb& tlb;
+        const holders& space;
+        std::uint64_t generation;
     };
     static void serve(void* argument) noexcept
     {
-        const auto& asked = *static_cast<request*>(argument);
-        asked.what.apply(asked.tlb, asked.id);
+        const auto& asked = *static_cast<const request*>(argument);
+        asked.by.forget_here(asked);
+    }
+
+    [[nodiscard]] bool uses_ids() const { return id_limit_ > 1; }
+    [[nodiscard]] processor& here() { return processors_[cpu_.current_cpu()]; }
+
+    void move_to(processor& p, const hal::translation_root& root, hal::remembered what, holders* space) noexcept
+    {
+        root_.load(root, what);
+        if (p.loaded_)
+            p.loaded_->running.leave(cpu_.current_cpu());
+        p.loaded_ = space;
+        p.id_ = root.id;
+    }
+    void forget_here(const request& asked) noexcept
+    {
+        processor& p = here();
+        asked.what.apply(tlb_, p.id_);
+        // It may have loaded another meanwhile, and will look at the generation when it comes back.
+        if (uses_ids() && p.loaded_ == &asked.space)
+            p.remembered_.forgot(asked.generation);
     }
 
     Tlb& tlb_;
+    Root& root_;
     Ipi& ipi_;
     Cpu& cpu_;
     Interrupts& interrupts_;
+    std::span<processor> processors_;
+    const phys_addr kernel_root_;
+    const unsigned id_limit_;
+    typename Atomics::template atomic<std::uint64_t> spaces_{};
 };
 
 // The Flusher of one address space.
 template <class Shootdown>
 class space_flusher {
 public:
-    using running_cpus = typename Shootdown::running_cpus;
+    using holders = typename Shootdown::holders;
 
-    space_flusher(Shootdown& shootdown, hal::address_space_id id, const running_cpus& running)
-        : shootdown_{shootdown}, id_{id}, running_{running}
-    {
-    }
-    void flush(const invalidation& what) noexcept { shootdown_.flush(what, id_, running_); }
+    space_flusher(Shootdown& shootdown, holders& space) : shootdown_{shootdown}, space_{space} {}
+    void flush(const invalidation& what) noexcept { shootdown_.flush(what, space_); }
 
 private:
     Shootdown& shootdown_;
-    hal::address_space_id id_;
-    const running_cpus& running_;
+    holders& space_;
 };
 
 } // namespace exo::mm

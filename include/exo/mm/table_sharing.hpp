@@ -106,8 +106,8 @@ private:
 template <class Memory>
 class table_changes {
 public:
-    table_changes(Memory& memory, const typename Memory::running_cpus& running)
-        : memory_{memory}, flusher_{memory.shootdown, {}, running}, batch_{flusher_, {memory, waiting_}}
+    table_changes(Memory& memory, typename Memory::holders& space)
+        : memory_{memory}, flusher_{memory.shootdown, space}, batch_{flusher_, {memory, waiting_}}
     {
     }
 
@@ -141,8 +141,6 @@ public:
     void flush()
     {
         memory_.tables.entries().publish();
-        if (!batch_.pending().empty())
-            memory_.counters.flushes.add();
         batch_.flush();
     }
 

@@ -1,0 +1,280 @@
+// Which CPUs are told what to forget, by whom, and what a CPU may still use of a space that it loads again.
+
+#include "mapper_world.hpp"
+
+#include <functional>
+#include <optional>
+
+namespace {
+
+using namespace mapper_test;
+using format = x86_64::paging_4_level;
+using hal::remembered;
+
+constexpr virt_addr page{0x40'0000};
+
+// Calls reach their targets after something else has happened.
+class late_ipi {
+public:
+    explicit late_ipi(sim::driven_cpus& cpus) : cpus_{cpus} {}
+    void call(const cpu_set& targets, void (*function)(void*) noexcept, void* argument) noexcept
+    {
+        if (const auto before = std::exchange(meanwhile, {}))
+            before();
+        cpus_.call(targets, function, argument);
+    }
+    std::function<void()> meanwhile;
+
+private:
+    sim::driven_cpus& cpus_;
+};
+static_assert(hal::Ipi<late_ipi>);
+
+// Address spaces of one page each, which the test maps, changes and has CPUs use.
+struct spaces {
+    static constexpr unsigned cpu_count = 4;
+    using paging = sim::machine<format>::paging_type;
+    using shootdown = mm::shootdown<paging, paging, late_ipi, sim::driven_cpus, sim::driven_cpus>;
+
+    struct one {
+        one(spaces& all, std::optional<std::uint64_t> space = {})
+            : holders{space.value_or(all.tell.new_space())}, root{*mm::allocate_table(all.m.memory, all.m.frames)}
+        {
+        }
+        mm::translation_holders holders;
+        phys_addr root;
+    };
+
+    explicit spaces(unsigned id_limit = 16)
+        : m{256, cpu_count, id_limit}, kernel_root{*mm::allocate_table(m.memory, m.frames)},
+          translations(cpu_count), tell{m.paging,         m.paging, late, m.cpus, m.cpus, translations,
+                                        kernel_root}
+    {
+        for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+            m.cpus.on(cpu, [&] { m.paging.load({kernel_root}, remembered::forget); });
+    }
+    ~spaces()
+    {
+        for (const auto& violation : m.unit.violations())
+            FAIL_CHECK(violation);
+    }
+
+    // Puts `frame` there, and tells.
+    void map(one& s, phys_addr frame, unsigned by = 0)
+    {
+        phys_addr table = s.root;
+        for (unsigned level = format::levels - 1; level > 0; --level) {
+            auto* slot = slot_in(table, level);
+            if (*slot == 0)
+                m.entries.store(slot, format::table(*mm::allocate_table(m.memory, m.frames)));
+            table = format::address(*slot, level);
+        }
+        m.entries.exchange(slot_in(table, 0), format::leaf(frame, 0, {.access = mm::user_data}));
+        m.entries.publish();
+        mm::invalidation what;
+        what.add(page, page_size, 1, false);
+        m.cpus.on(by, [&] { tell.flush(what, s.holders); });
+    }
+    void load(unsigned cpu, one& s)
+    {
+        m.cpus.on(cpu, [&] { tell.load(s.root, s.holders); });
+    }
+    void idle(unsigned cpu, one& s)
+    {
+        m.cpus.on(cpu, [&] { tell.unload(s.holders); });
+    }
+    // Where an access of that CPU goes; the MMU finds out if that is not what the tables say.
+    std::optional<phys_addr> use(unsigned cpu)
+    {
+        const auto went = m.unit.access(cpu, page, mm::access::read, sim::privilege::user);
+        return went ? std::optional{*went} : std::nullopt;
+    }
+    [[nodiscard]] bool remembers(unsigned cpu) { return m.unit.remembers(cpu, page); }
+    [[nodiscard]] std::vector<std::size_t> calls() const
+    {
+        std::vector<std::size_t> all;
+        for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+            all.push_back(m.cpus.calls_served(cpu));
+        return all;
+    }
+    [[nodiscard]] std::uint64_t count(std::string_view name)
+    {
+        auto source = tell.make_metrics_source();
+        for (std::size_t i = 0; i < source.size(); ++i)
+            if (source.describe(i).name == name)
+                return source.read(i);
+        FAIL("nobody counts that");
+        return 0;
+    }
+
+    sim::machine<format> m;
+    phys_addr kernel_root;
+    std::vector<shootdown::processor> translations;
+    late_ipi late{m.cpus};
+    shootdown tell;
+
+private:
+    format::entry* slot_in(phys_addr table, unsigned level)
+    {
+        return reinterpret_cast<format::entry*>(m.memory.to_pointer(table)) + hal::index_at<format>(page, level);
+    }
+};
+
+using calls = std::vector<std::size_t>;
+constexpr phys_addr here{0x9000}, there{0xa000};
+
+} // namespace
+
+TEST_CASE("exactly the CPUs that run the space are told, in one round, whoever asks; idle ones never are")
+{
+    for (const unsigned id_limit : {1u, 16u}) {
+        spaces w{id_limit};
+        spaces::one s{w};
+        for (const unsigned cpu : {0u, 1u, 3u})
+            w.load(cpu, s);
+        w.map(s, here);
+        CHECK(w.calls() == calls{0, 1, 0, 1});
+        w.map(s, there, 2); // from outside of the space
+        CHECK(w.calls() == calls{1, 2, 0, 2});
+        w.idle(3, s);
+        const auto off = w.m.cpus.save_and_disable(); // interrupts may be off
+        w.map(s, here);
+        w.m.cpus.restore(off);
+        CHECK(w.calls() == calls{1, 3, 0, 2});
+        CHECK(w.m.cpus.enabled());
+        CHECK(w.count("exo_mm_flushes_page_total") == 3);
+        CHECK(w.count("exo_mm_shootdowns_total") == 3);
+        CHECK(w.count("exo_mm_shootdown_cpus_total") == 2 + 3 + 1);
+        CHECK(w.m.unit.current(3).table == w.kernel_root);
+    }
+}
+
+TEST_CASE("a CPU that comes back to a space uses what it remembers, unless something had to be forgotten meanwhile")
+{
+    spaces w;
+    spaces::one s{w}, other{w};
+    w.map(s, here);
+    w.map(other, there);
+    w.load(1, s);
+    CHECK(w.use(1) == here);
+    w.load(1, other);
+    CHECK(w.use(1) == there);
+    w.load(1, s);
+    CHECK(w.remembers(1));
+    CHECK(w.use(1) == here);
+    w.idle(1, s);
+    w.load(1, s);
+    CHECK(w.remembers(1));
+
+    // Told while it ran the space, it need not forget the rest when it comes back.
+    w.load(0, s);
+    w.map(s, there);
+    CHECK(w.use(1) == there);
+    w.idle(1, s);
+    w.load(1, s);
+    CHECK(w.remembers(1));
+
+    // Not told: it was elsewhere.
+    w.load(1, other);
+    w.map(s, here);
+    CHECK(w.calls() == calls{0, 1, 0, 0});
+    w.load(1, s);
+    CHECK(!w.remembers(1));
+    CHECK(w.use(1) == here);
+    CHECK(w.count("exo_mm_space_loads_keeping_total") == 4);
+    CHECK(w.count("exo_mm_space_loads_forgetting_total") == 4);
+}
+
+TEST_CASE("without ids every load forgets")
+{
+    spaces w{1};
+    spaces::one s{w}, other{w};
+    w.map(s, here);
+    w.map(other, there);
+    w.load(1, s);
+    CHECK(w.use(1) == here);
+    w.load(1, other);
+    CHECK(w.use(1) == there);
+    w.map(s, there);
+    w.load(1, s);
+    CHECK(w.use(1) == there);
+    CHECK(w.count("exo_mm_space_loads_keeping_total") == 0);
+}
+
+TEST_CASE("a call that arrives when the CPU has left the space does not count as forgetting")
+{
+    spaces w;
+    spaces::one s{w}, other{w};
+    w.map(s, here);
+    w.map(other, here);
+    w.load(1, s);
+    CHECK(w.use(1) == here);
+    w.late.meanwhile = [&] { w.load(1, other); };
+    w.map(s, there);
+    CHECK(w.calls() == calls{0, 1, 0, 0});
+    w.load(1, s);
+    CHECK(w.use(1) == there);
+}
+
+TEST_CASE("calls of two flushes that arrive in the other order leave nothing behind")
+{
+    spaces w;
+    spaces::one s{w};
+    w.map(s, here);
+    w.load(1, s);
+    CHECK(w.use(1) == here);
+    w.late.meanwhile = [&] { w.map(s, here, 2); };
+    w.map(s, there);
+    CHECK(w.calls() == calls{0, 2, 0, 0});
+    CHECK(w.use(1) == here);
+    w.idle(1, s);
+    w.load(1, s);
+    CHECK(w.use(1) == here);
+    w.idle(1, s);
+    w.load(1, s); // and now it is known
+    CHECK(w.remembers(1));
+}
+
+TEST_CASE("a space is not taken for one that is gone, though it stands in the same place")
+{
+    spaces w;
+    std::optional<spaces::one> s{std::in_place, w};
+    w.map(*s, here);
+    w.load(1, *s);
+    CHECK(w.use(1) == here);
+    w.idle(1, *s);
+    s.emplace(w);
+    w.map(*s, there);
+    w.load(1, *s);
+    CHECK(w.use(1) == there);
+}
+
+TEST_CASE("a CPU gives each of the spaces that it ran last an id, and takes back the one given out first")
+{
+    constexpr unsigned ids = mm::remembered_spaces::capacity;
+    const auto is = [](mm::remembered_spaces::choice c, unsigned id, remembered what) {
+        return c.id == hal::address_space_id{static_cast<std::uint16_t>(id)} && c.what == what;
+    };
+    mm::remembered_spaces known;
+    for (unsigned space = 1; space <= ids; ++space)
+        CHECK(is(known.choose(space, 0, 4096), space, remembered::forget));
+    for (unsigned space = 1; space <= ids; ++space)
+        CHECK(is(known.choose(space, 0, 4096), space, remembered::keep));
+    CHECK(is(known.choose(ids + 1, 0, 4096), 1, remembered::forget));
+    CHECK(is(known.choose(1, 0, 4096), 2, remembered::forget));
+    CHECK(is(known.choose(ids + 1, 0, 4096), 1, remembered::keep));
+    CHECK(is(known.choose(ids + 1, 3, 4096), 1, remembered::forget));
+    known.forgot(4);
+    CHECK(is(known.choose(ids + 1, 4, 4096), 1, remembered::keep));
+    known.forgot(6); // before the fifth
+    known.forgot(5);
+    CHECK(is(known.choose(ids + 1, 6, 4096), 1, remembered::forget));
+
+    mm::remembered_spaces few;
+    CHECK(is(few.choose(1, 0, 3), 1, remembered::forget));
+    CHECK(is(few.choose(2, 0, 3), 2, remembered::forget));
+    CHECK(is(few.choose(3, 0, 3), 1, remembered::forget));
+    mm::remembered_spaces none;
+    CHECK(is(none.choose(1, 0, 1), 0, remembered::forget));
+    CHECK(is(none.choose(1, 0, 1), 0, remembered::forget));
+}
