@@ -236,10 +236,12 @@ TEST_CASE("a device that lacks what the driver needs is refused, and nothing lea
     }
 }
 
-TEST_CASE("PCI: windows are measured without being moved, and bad configurations are errors")
+TEST_CASE("PCI: windows are measured at once and without being moved, and bad configurations are errors")
 {
     world w;
     drivers::pci::function f{test::model_configuration{&w.model}};
+    f.enable();
+    w.model.decoding_turns = 0;
     CHECK(f.window(1).value() == phys_range::of_size(phys_addr{virtio_blk_model::table_base}, 0x1000));
     CHECK(f.window(4).value() == phys_range::of_size(phys_addr{virtio_blk_model::registers_base}, 0x4000));
     CHECK(f.window(1).value().begin.value() == virtio_blk_model::table_base);
@@ -249,6 +251,12 @@ TEST_CASE("PCI: windows are measured without being moved, and bad configurations
     CHECK(f.part_of_window(4, 0x3000, 0x1001).error() == drivers::pci::malformed);
     CHECK(f.part_of_window(4, 0xffff'ffff, 2).error() == drivers::pci::malformed);
     CHECK(f.part_of_window(4, 0, 0).error() == drivers::pci::malformed);
+    CHECK(w.model.decoding_turns == 2);
+    // Where a bridge has other registers, there is no window.
+    w.model.write_configuration(0x0e, 1, 1);
+    drivers::pci::function bridge{test::model_configuration{&w.model}};
+    CHECK(bridge.window(1));
+    CHECK(bridge.window(4).error() == drivers::pci::malformed);
     // A list of capabilities that runs in a circle ends.
     w.model.write_configuration(0x89, 1, 0x50);
     unsigned visited = 0;

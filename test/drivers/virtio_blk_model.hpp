@@ -162,6 +162,8 @@ public:
             const std::uint32_t mask = masks[(offset - 0x10) / 4];
             value = (value & mask) | (read_configuration(offset, 4) & ~mask & 0xf);
         }
+        if (offset == 4)
+            decoding_turns += ((value ^ read_configuration(4, 2)) & 2) != 0;
         std::memcpy(configuration_.data() + offset, &value, bytes);
     }
 
@@ -178,6 +180,7 @@ public:
     std::atomic<misbehaviour> next{misbehaviour::none}; // for the requests from now on
     std::atomic<unsigned> requests{}, flushes{}, pieces{}, largest_batch{};
     std::atomic<std::uint8_t> status{};
+    unsigned decoding_turns{}; // how often the function began or ceased to decode its memory windows
 
 private:
     using queue_entry = drivers::virtio::descriptor;

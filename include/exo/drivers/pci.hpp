@@ -107,21 +107,49 @@ public:
         return false;
     }
 
-    // The physical addresses of memory window `index` (0 to 5); it is measured with decoding off. Errors: malformed
-    // when there is no such window, or it is one of ports.
+    // The physical addresses of memory window `index` (0 to 5). Errors: malformed when there is no such window, or it
+    // is one of ports.
     [[nodiscard]] result<phys_range> window(unsigned index)
+    {
+        if (!measured_)
+            measure();
+        if (index >= most_windows || windows_[index].size() == 0)
+            return fail(malformed, config::first_bar + 4 * index);
+        return windows_[index];
+    }
+
+    // `size` bytes at `offset` of window `index`. Errors: malformed.
+    [[nodiscard]] result<phys_range> part_of_window(unsigned index, std::uint32_t offset, std::uint32_t size)
+    {
+        const phys_range all = EXO_TRY(window(index));
+        if (size == 0 || std::uint64_t{offset} + size > all.size())
+            return fail(malformed, config::first_bar + 4 * index);
+        return phys_range::of_size(all.begin + offset, size);
+    }
+
+private:
+    static constexpr unsigned most_windows = 6, most_windows_of_bridge = 2;
+
+    // All windows at once, and with decoding off: a hypervisor lays memory out anew each time that it is turned.
+    void measure()
+    {
+        measured_ = true;
+        const std::uint16_t command = config_.read16(config::command);
+        config_.write16(config::command, static_cast<std::uint16_t>(command & ~config::command_memory));
+        const unsigned count = is_bridge() ? most_windows_of_bridge : most_windows;
+        for (unsigned index = 0; index < count;)
+            index += measure(index, count);
+        config_.write16(config::command, command);
+    }
+    // How many registers the window takes. One that makes no sense stays empty.
+    [[nodiscard]] unsigned measure(unsigned index, unsigned count)
     {
         constexpr std::uint32_t is_port = 1, type_mask = 6, type_64_bits = 4, flags = 0xf;
         const std::uint32_t at = config::first_bar + 4 * index;
-        if (index > 5)
-            return fail(malformed, at);
         const std::uint32_t low = config_.read32(at);
         const bool wide = (low & type_mask) == type_64_bits;
-        if ((low & is_port) || (wide && index == 5))
-            return fail(malformed, at);
-
-        const std::uint16_t command = config_.read16(config::command);
-        config_.write16(config::command, static_cast<std::uint16_t>(command & ~config::command_memory));
+        if ((low & is_port) || (wide && index + 1 == count))
+            return 1;
         std::uint64_t base = low & ~flags;
         config_.write32(at, ~std::uint32_t{0});
         std::uint64_t mask = config_.read32(at) & ~flags;
@@ -135,25 +163,15 @@ public:
         } else if (mask != 0) {
             mask |= ~std::uint64_t{0} << 32;
         }
-        config_.write16(config::command, command);
-
         const std::uint64_t size = ~mask + 1;
-        if (mask == 0 || base == 0 || (size & (size - 1)) != 0 || base + size < base)
-            return fail(malformed, at);
-        return phys_range::of_size(phys_addr{base}, size);
+        if (mask != 0 && base != 0 && (size & (size - 1)) == 0 && base + size >= base)
+            windows_[index] = phys_range::of_size(phys_addr{base}, size);
+        return wide ? 2 : 1;
     }
 
-    // `size` bytes at `offset` of window `index`. Errors: malformed.
-    [[nodiscard]] result<phys_range> part_of_window(unsigned index, std::uint32_t offset, std::uint32_t size)
-    {
-        const phys_range all = EXO_TRY(window(index));
-        if (size == 0 || std::uint64_t{offset} + size > all.size())
-            return fail(malformed, config::first_bar + 4 * index);
-        return phys_range::of_size(all.begin + offset, size);
-    }
-
-private:
     Config config_;
+    phys_range windows_[most_windows]{};
+    bool measured_{};
 };
 
 // Calls `visit(function, address)` for every function there is. `at(address)` gives its configuration.
