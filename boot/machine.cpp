@@ -6,7 +6,6 @@
 #include <exo/drivers/fw_cfg.hpp>
 #include <exo/drivers/pci.hpp>
 #include <exo/drivers/pic.hpp>
-#include <exo/drivers/pit.hpp>
 #include <exo/drivers/rtc.hpp>
 #include <exo/drivers/virtio.hpp>
 
@@ -18,9 +17,9 @@ namespace {
 constexpr x86_64::port_registers all_ports{0};
 constexpr std::uint16_t fw_cfg_port = 0x510, rtc_port = 0x70;
 
-using pit = drivers::pit<x86_64::port_registers>;
-// Long enough to measure to a part in a thousand, short against the time that a boot may take.
-constexpr std::uint64_t calibration_ticks = pit::ticks_in(milliseconds(5));
+// Long enough to tell a part in a thousand: reading either takes about a microsecond.
+constexpr auto pit_ticks = static_cast<std::uint16_t>(time_reference::pit::ticks_in(milliseconds(5)));
+constexpr auto apic_timer_ticks = static_cast<std::uint16_t>(time_reference::pit::ticks_in(milliseconds(1)));
 
 // What /proc/cpuinfo shows, in Linux's words.
 struct processor_words {
@@ -65,9 +64,10 @@ result<> processor_entropy::fill(std::span<std::byte> into) noexcept
 }
 
 machine::machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& free_memory, std::uint64_t memory_bytes,
-                 std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc)
+                 std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc,
+                 const time_reference& reference)
     : memory_{memory}, frames_{frames}, free_memory_{free_memory}, memory_bytes_{memory_bytes},
-      controllers_{read_acpi(rsdp)}, apic_{take_over_interrupts()}, timing_{calibrate(entry_tsc)},
+      controllers_{read_acpi(rsdp)}, apic_{take_over_interrupts()}, timing_{calibrate(entry_tsc, reference)},
       timer_{apic_, timing_.clock, timing_.apic_timer, vector::timer},
       wall_clock_base_{drivers::read_rtc(x86_64::port_registers{rtc_port}) * 1'000'000'000 -
                        static_cast<std::int64_t>(timing_.clock.now().nanoseconds())}
@@ -112,45 +112,27 @@ drivers::local_apic<x86_64::mmio_registers> machine::take_over_interrupts()
     return apic;
 }
 
-// Both counters against the PIT. Of several readings of all three the one counts that took least time: in a virtual
-// machine others may have a millisecond between them.
-machine::timing machine::calibrate(std::uint64_t entry_tsc)
+// The time-stamp counter against the PIT, and the local APIC's timer against the time-stamp counter.
+machine::timing machine::calibrate(std::uint64_t entry_tsc, time_reference reference)
 {
-    struct reading {
-        std::uint64_t width{~std::uint64_t{0}};
-        std::uint64_t tsc{};
-        std::uint16_t pit_ticks{};
-        std::uint32_t apic_ticks{};
-    };
     constexpr std::uint32_t apic_start = 0xffff'ffff;
-    constexpr unsigned readings = 8, attempts = 8, patience = 1'000'000;
-    pit reference{all_ports};
-    const auto read = [&] {
-        reading best;
-        for (unsigned i = 0; i < readings; ++i) {
-            const std::uint64_t before = x86_64::read_tsc();
-            const std::uint16_t pit_ticks = reference.elapsed();
-            const std::uint32_t apic_ticks = apic_start - apic_.timer_ticks_left();
-            const std::uint64_t width = x86_64::read_tsc() - before;
-            if (width < best.width)
-                best = {width, before + width / 2, pit_ticks, apic_ticks};
-        }
-        return best;
-    };
-    for (unsigned attempt = 0; attempt < attempts; ++attempt) {
+    constexpr unsigned attempts = 8, patience = 1'000'000;
+    for (unsigned attempt = 0; attempt < attempts; ++attempt, reference = {}) {
         apic_.start_silent_timer(apic_start);
-        reference.start();
-        const reading begin = read();
-        for (unsigned i = 0; i < patience && reference.elapsed() < begin.pit_ticks + calibration_ticks; ++i) {
+        drivers::counter_comparison apic{time_stamp_counter{}, [&] { return apic_start - apic_.timer_ticks_left(); }};
+        const unsigned apic_done = reference.pit_ticks() + apic_timer_ticks;
+        const unsigned done = apic_done < pit_ticks ? pit_ticks : apic_done;
+        for (unsigned i = 0; i < patience && reference.pit_ticks() < done && !reference.ran_out(); ++i) {
         }
-        const reading end = read();
-        if (reference.ran_out() || end.pit_ticks <= begin.pit_ticks || end.tsc <= begin.tsc ||
-            end.apic_ticks <= begin.apic_ticks)
-            continue;
+        const auto passed = reference.elapsed();
+        const auto apic_passed = apic.elapsed();
         apic_.start_silent_timer(0);
-        const duration span = pit::span_of(static_cast<std::uint16_t>(end.pit_ticks - begin.pit_ticks));
-        return {clock_type{{}, drivers::tick_rate{end.tsc - begin.tsc, span}, entry_tsc},
-                drivers::tick_rate{end.apic_ticks - begin.apic_ticks, span}};
+        if (reference.ran_out() || passed.coarse < pit_ticks || passed.fine == 0 || apic_passed.coarse == 0)
+            continue;
+        const duration span = time_reference::pit::span_of(static_cast<std::uint16_t>(passed.coarse));
+        const clock_type clock{{}, drivers::tick_rate{passed.fine, span}, entry_tsc};
+        const auto apic_span = static_cast<std::int64_t>(clock.rate().nanoseconds(apic_passed.fine));
+        return {clock, drivers::tick_rate{apic_passed.coarse, duration{apic_span}}};
     }
     EXO_PANIC("the PIT, the time-stamp counter or the local APIC's timer stands still");
 }
@@ -159,7 +141,7 @@ machine::timing machine::calibrate(std::uint64_t entry_tsc)
 void machine::read_options(std::string_view loader_options)
 {
     constexpr std::uint32_t most_bytes = 64 * 1024;
-    drivers::fw_cfg config{x86_64::port_registers{fw_cfg_port}};
+    drivers::fw_cfg config{x86_64::port_registers{fw_cfg_port}, phys_};
     const bool present = config.present();
     const auto room_for = [&](std::size_t bytes) {
         const auto at = free_memory_.take(pages_for(bytes) * page_size, page_size, layout::entry_map_end);

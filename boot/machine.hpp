@@ -16,8 +16,10 @@
 #include <exo/base/static_vector.hpp>
 #include <exo/drivers/acpi.hpp>
 #include <exo/drivers/counter_clock.hpp>
+#include <exo/drivers/counter_comparison.hpp>
 #include <exo/drivers/io_apic.hpp>
 #include <exo/drivers/local_apic.hpp>
+#include <exo/drivers/pit.hpp>
 #include <exo/drivers/virtio_blk.hpp>
 #include <exo/platform.hpp>
 
@@ -52,6 +54,35 @@ struct time_stamp_counter {
     std::uint64_t operator()() const noexcept { return x86_64::read_tsc(); }
 };
 
+// The time-stamp counter beside the PIT, while boot goes on.
+class time_reference {
+public:
+    using pit = drivers::pit<x86_64::port_registers>;
+
+    time_reference() : comparison_{{}, {started()}} {}
+
+    // Since construction, in ticks of the PIT. Wrong once ran_out() says so, after 54 ms.
+    [[nodiscard]] std::uint16_t pit_ticks() noexcept { return pit{ports}.elapsed(); }
+    // The same in ticks of both.
+    [[nodiscard]] auto elapsed() noexcept { return comparison_.elapsed(); }
+    [[nodiscard]] bool ran_out() noexcept { return pit{ports}.ran_out(); }
+
+private:
+    static constexpr x86_64::port_registers ports{0};
+    struct pit_counter {
+        pit timer;
+        std::uint64_t operator()() noexcept { return timer.elapsed(); }
+    };
+    [[nodiscard]] static pit started() noexcept
+    {
+        pit timer{ports};
+        timer.start();
+        return timer;
+    }
+
+    drivers::counter_comparison<time_stamp_counter, pit_counter> comparison_;
+};
+
 class machine {
 public:
     using interrupts_type = interrupt_flag;
@@ -71,9 +102,11 @@ public:
     using disk_type = drivers::virtio_blk<x86_64::mmio_registers, direct_map>;
 
     // `free_memory` is what boot left over; `loader_options` and `rsdp` come from the boot loader, and are copied.
-    // The kernel's tables and descriptors are loaded. Takes the interrupt controllers over and calibrates the clocks.
+    // The kernel's tables and descriptors are loaded. Takes the interrupt controllers over and calibrates the clocks,
+    // against what has run since `reference` was made.
     machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& free_memory, std::uint64_t memory_bytes,
-            std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc);
+            std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc,
+            const time_reference& reference);
     machine(const machine&) = delete;
     machine& operator=(const machine&) = delete;
 
@@ -147,7 +180,7 @@ private:
 
     [[nodiscard]] drivers::acpi::interrupt_controllers read_acpi(std::span<const std::byte> rsdp);
     [[nodiscard]] drivers::local_apic<x86_64::mmio_registers> take_over_interrupts();
-    [[nodiscard]] timing calibrate(std::uint64_t entry_tsc);
+    [[nodiscard]] timing calibrate(std::uint64_t entry_tsc, time_reference reference);
     void read_options(std::string_view loader_options);
     void describe_processor();
     void find_disks(const disk_type::environment& around);

@@ -209,6 +209,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
     boot::serial_port{x86_64::port_registers{boot::console_port}}.initialize();
     boot::serial_port{x86_64::port_registers{boot::log_port}}.initialize();
     boot::enable_features();
+    const boot::time_reference reference;
 
     // Nothing is allocated before all that the loader said is copied: its memory is free like any other.
     if (information_at >= boot::layout::entry_map_end.value())
@@ -266,7 +267,8 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
 
     the_machine = &machine_storage.emplace(memory, frames, free_memory, memory_bytes,
                                            std::string_view{command_line, options.size()},
-                                           std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc);
+                                           std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc,
+                                           reference);
     the_kernel = &kernel_storage.emplace(*the_machine);
     x86_64::enable_interrupts();
     the_kernel->run();

@@ -10,6 +10,7 @@
 
 #include <exo/drivers/acpi.hpp>
 #include <exo/drivers/counter_clock.hpp>
+#include <exo/drivers/counter_comparison.hpp>
 #include <exo/drivers/fw_cfg.hpp>
 #include <exo/drivers/io_apic.hpp>
 #include <exo/drivers/local_apic.hpp>
@@ -357,6 +358,27 @@ TEST_CASE("a rate converts ticks and nanoseconds both ways, without drift")
     CHECK(clock.now() == instant{1'000});
 }
 
+TEST_CASE("counters are compared where nothing comes between the readings")
+{
+    // Nanoseconds that pass with every reading of either counter, and a millisecond with most.
+    std::uint64_t now = 1'000'000, readings = 4;
+    const auto pass = [&] {
+        now += 500;
+        if (++readings % 16 > 4)
+            now += 1'000'000;
+        return now;
+    };
+    const auto fine = [&] { return pass() * 3; };
+    const auto coarse = [&] { return pass() / 1'000; };
+    counter_comparison counters{fine, coarse};
+    now += 10'000'000;
+    const auto passed = counters.elapsed();
+    CHECK(passed.coarse >= 10'000);
+    const auto difference = static_cast<std::int64_t>(passed.fine) - static_cast<std::int64_t>(passed.coarse * 3'000);
+    CHECK(difference <= 6'000); // two ticks of the coarse one
+    CHECK(difference >= -6'000);
+}
+
 namespace {
 
 struct local_apic_model final : device {
@@ -514,33 +536,77 @@ TEST_CASE("PIT: tells how long it has counted, and when it can no longer")
     CHECK(timer.ran_out());
 }
 
-TEST_CASE("fw_cfg: files by name")
+TEST_CASE("fw_cfg: files by name; a device that is absent, copies nothing or fails hands out none")
 {
+    struct host_memory {
+        std::byte* to_pointer(phys_addr a) const noexcept { return reinterpret_cast<std::byte*>(a.value()); }
+        phys_addr to_physical(const void* p) const noexcept { return phys_addr{reinterpret_cast<std::uint64_t>(p)}; }
+    };
+    static_assert(hal::PhysAccess<host_memory>);
     struct model_type final : device {
         struct entry {
             std::string name, contents;
         };
-        std::vector<entry> files{{"etc/acpi", "xyz"}, {"opt/exo/exec", "echo hi"}, {"opt/exo/exec2", "no"}};
+        std::vector<entry> files{{"etc/acpi", "xyz"}, {"opt/exo/exec", "echo hi"}, {"opt/exo/exec2", "no"},
+                                 {std::string(56, 'x'), "no"}};
+        bool absent{}, copies{true}, fails{}, hangs{};
         std::string item;
         std::size_t at{};
+        std::uint64_t command{};
         std::uint32_t read(std::uint32_t offset, unsigned) override
         {
             REQUIRE(offset == 1);
-            return at < item.size() ? static_cast<std::uint8_t>(item[at++]) : 0;
+            return absent ? 0xff : at < item.size() ? static_cast<std::uint8_t>(item[at++]) : 0;
         }
         void write(std::uint32_t offset, unsigned bytes, std::uint32_t value) override
         {
-            REQUIRE(offset == 0);
-            REQUIRE(bytes == 2);
+            if (offset == 0) {
+                REQUIRE(bytes == 2);
+                select(value);
+                return;
+            }
+            REQUIRE(bytes == 4);
+            value = __builtin_bswap32(value);
+            if (offset == 4) {
+                command = std::uint64_t{value} << 32;
+                return;
+            }
+            REQUIRE(offset == 8);
+            perform(reinterpret_cast<std::byte*>(command | value));
+            command = 0;
+        }
+        void perform(std::byte* how)
+        {
+            struct {
+                be32 control, bytes;
+                be64 to;
+            } c;
+            std::memcpy(&c, how, sizeof c);
+            REQUIRE((c.control & 0xffff & ~10u) == 0); // nothing but to select and to read
+            REQUIRE((c.control & 2) != 0);
+            if (hangs)
+                return;
+            if (c.control & 8)
+                select(c.control >> 16);
+            auto* to = reinterpret_cast<char*>(c.to.value());
+            for (std::uint32_t i = 0; i < c.bytes && !fails; ++i)
+                to[i] = at < item.size() ? item[at++] : '\0';
+            const be32 done{fails ? 1u : 0u};
+            std::memcpy(how, &done, sizeof done);
+        }
+        void select(std::uint32_t number)
+        {
             at = 0;
             item.clear();
             const auto big = [&](std::uint32_t v, int size) {
                 while (size-- > 0)
                     item += static_cast<char>(v >> 8 * size);
             };
-            if (value == 0) {
+            if (number == 0) {
                 item = "QEMU";
-            } else if (value == 0x19) {
+            } else if (number == 1) {
+                item = copies ? "\3" : "\1";
+            } else if (number == 0x19) {
                 big(static_cast<std::uint32_t>(files.size()), 4);
                 for (std::size_t i = 0; i < files.size(); ++i) {
                     big(static_cast<std::uint32_t>(files[i].contents.size()), 4);
@@ -548,22 +614,38 @@ TEST_CASE("fw_cfg: files by name")
                     big(0, 2);
                     item += files[i].name + std::string(56 - files[i].name.size(), '\0');
                 }
-            } else if (value >= 0x20 && value < 0x20 + files.size()) {
-                item = files[value - 0x20].contents;
+            } else if (number >= 0x20 && number < 0x20 + files.size()) {
+                item = files[number - 0x20].contents;
             }
         }
     } model;
-    fw_cfg config{registers{&model}};
+    fw_cfg config{registers{&model}, host_memory{}};
     CHECK(config.present());
     const auto file = config.find("opt/exo/exec");
     REQUIRE(file);
     CHECK(file->size == 7);
     char text[16];
-    CHECK(std::string_view{config.read(*file, text).data(), 7} == "echo hi");
+    const auto all = config.read(*file, text);
+    CHECK(std::string_view{all.data(), all.size()} == "echo hi");
     CHECK(config.read(*file, std::span{text}.first(3)).size() == 3);
+    CHECK(config.read(*file, {}).empty());
     CHECK_FALSE(config.find("opt/exo"));
     CHECK_FALSE(config.find("opt/exo/execs"));
+    CHECK_FALSE(config.find(std::string(55, 'x')));
+    CHECK_FALSE(config.find(std::string(56, 'x'))); // no room for its end
     CHECK_FALSE(config.find(std::string(60, 'x')));
+
+    model.copies = false;
+    CHECK_FALSE(config.present());
+    model.copies = true;
+    model.absent = true;
+    CHECK_FALSE(config.present());
+    model.fails = true;
+    CHECK(config.read(*file, text).empty());
+    CHECK_FALSE(config.find("opt/exo/exec"));
+    model.fails = false;
+    model.hangs = true;
+    CHECK(config.read(*file, text).empty());
 }
 
 TEST_CASE("RTC: BCD or binary, 12 or 24 hours, and no reading from the middle of an update")

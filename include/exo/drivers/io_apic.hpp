@@ -22,7 +22,7 @@ public:
     {
         inputs_ = (read(x86_64::io_apic_register::version) >> 16 & 0xff) + 1;
         for (std::uint32_t i = 0; i < inputs_; ++i)
-            store(i, {});
+            write(redirection(i), x86_64::redirection_entry{}.low());
     }
 
     [[nodiscard]] bool has(std::uint32_t input) const { return input - first_input_ < inputs_; }
@@ -37,6 +37,10 @@ public:
     }
 
 private:
+    [[nodiscard]] static constexpr std::uint32_t redirection(std::uint32_t index)
+    {
+        return x86_64::io_apic_register::redirection + 2 * index;
+    }
     [[nodiscard]] std::uint32_t read(std::uint32_t index) noexcept
     {
         registers_.write32(x86_64::io_apic_register::select, index);
@@ -50,7 +54,7 @@ private:
     // The half with the mask bit goes last when it unmasks, and first when it masks.
     void store(std::uint32_t index, const x86_64::redirection_entry& entry) noexcept
     {
-        const std::uint32_t at = x86_64::io_apic_register::redirection + 2 * index;
+        const std::uint32_t at = redirection(index);
         write(at, x86_64::redirection_entry{}.low());
         write(at + 1, entry.high());
         write(at, entry.low());
