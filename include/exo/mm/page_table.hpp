@@ -70,8 +70,10 @@ public:
     // The leaf `value` at `level`, as seen from the address `v` within its page.
     [[nodiscard]] static translation describe(entry value, unsigned level, virt_addr v) noexcept
     {
-        const auto offset = v.value() & (hal::bytes_at<Format>(level) - 1);
-        return {Format::address(value, level) + offset, Format::attributes(value, level), level,
+        phys_addr a = Format::address(value, level);
+        if (level > 0) [[unlikely]] // apart, so that for a base page all masks are constants
+            a += v.value() & (hal::bytes_at<Format>(level) - page_size);
+        return {a + (v.value() & (page_size - 1)), Format::attributes(value, level), level,
                 Format::accessed(value), Format::dirty(value)};
     }
 

@@ -39,7 +39,8 @@ struct sv48 {
 
     [[nodiscard]] static constexpr bool is_canonical(virt_addr v) noexcept
     {
-        return (static_cast<std::int64_t>(v.value() << 16) >> 16) == static_cast<std::int64_t>(v.value());
+        constexpr auto half = std::uint64_t{1} << (page_shift + levels * index_bits - 1);
+        return v.value() + half < 2 * half;
     }
 
     [[nodiscard]] static constexpr entry leaf(phys_addr a, unsigned, const hal::page_attributes& x) noexcept

@@ -44,8 +44,8 @@ struct paging {
 
     [[nodiscard]] static constexpr bool is_canonical(virt_addr v) noexcept
     {
-        constexpr unsigned unused = 64 - (page_shift + Levels * index_bits);
-        return (static_cast<std::int64_t>(v.value() << unused) >> unused) == static_cast<std::int64_t>(v.value());
+        constexpr auto half = std::uint64_t{1} << (page_shift + Levels * index_bits - 1);
+        return v.value() + half < 2 * half;
     }
 
     [[nodiscard]] static constexpr entry leaf(phys_addr a, unsigned level, const hal::page_attributes& x) noexcept
@@ -72,9 +72,11 @@ struct paging {
     {
         return (e & (present_bit | remembering_bit)) != 0 && (level == 0 || (e & large_bit) != 0);
     }
+    // Above level 0 the low byte tells, read as signed: large_bit makes it negative, and without present_bit it is 0. A
+    // walk tests that in one instruction, and how much a walk overlaps with the next is a matter of instructions.
     [[nodiscard]] static constexpr bool is_table(entry e, unsigned level) noexcept
     {
-        return level > 0 && (e & (present_bit | large_bit)) == present_bit;
+        return level > 0 && static_cast<std::int8_t>(e) > 0;
     }
     [[nodiscard]] static constexpr phys_addr address(entry e, unsigned) noexcept
     {
