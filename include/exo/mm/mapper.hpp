@@ -68,9 +68,11 @@ public:
         EXO_CHECK(level <= Format::largest_leaf_level);
         EXO_TRY(check_page(v, bytes));
         EXO_TRY(check_physical(a, bytes, bytes));
-        const place found = EXO_TRY(find_owned(v, batch));
-        if (found.value != 0 || found.level != level) [[unlikely]]
+        place found = EXO_TRY(find_owned(v, batch));
+        if (found.value != 0 || found.level < level) [[unlikely]]
             return map({v, bytes}, {a.value() - v.value(), x, level}, batch);
+        if (found.level > level) [[unlikely]]
+            found = EXO_TRY(descend(found, v, level));
         entries().store(found.slot, Format::leaf(a, level, x));
         if constexpr (Format::caches_absent)
             batch.invalidate(v, bytes, 1, x.global);
@@ -332,6 +334,21 @@ private:
     }
 
     // Mapping.
+
+    // The empty entry at `level` on the path of `v`, below the empty entry `from`, with empty tables in between.
+    // Errors: out_of_memory. Kept out of line so that map_page, which seldom needs it, stays small.
+    [[nodiscard]] [[gnu::noinline]] result<place> descend(place from, virt_addr v, unsigned level)
+    {
+        spare_tables spare{*this};
+        EXO_TRY(spare.reserve(from.level - level));
+        while (from.level > level) {
+            const phys_addr table = spare.take();
+            __builtin_memset(tables_.table_at(table), 0, page_size);
+            entries().store(from.slot, Format::table(table));
+            from = {tables_.slot_in(table, v, from.level - 1), 0, from.level - 1};
+        }
+        return from;
+    }
 
     // Kept out of line so that map_page, which seldom needs it, stays small.
     template <class Batch>
