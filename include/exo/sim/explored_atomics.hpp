@@ -167,9 +167,8 @@ public:
     {
         access_.store(value, order == std::memory_order_seq_cst);
     }
-    T exchange(T value, std::memory_order = std::memory_order_seq_cst) const noexcept { return access_.exchange(value); }
-    bool compare_exchange_strong(T& expected, T desired,
-                                 std::memory_order = std::memory_order_seq_cst) const noexcept
+    T exchange(T value, std::memory_order) const noexcept { return access_.exchange(value); }
+    bool compare_exchange_strong(T& expected, T desired, std::memory_order = std::memory_order_seq_cst) const noexcept
     {
         return access_.compare_exchange(expected, desired);
     }

@@ -188,14 +188,15 @@ public:
     {
         if (self_ == nobody)
             return read(address, size);
-        visit(where, false);
+        const bool matters = visit(where, false);
         auto& me = *threads_[self_];
         for (auto s = me.buffer.rbegin(); s != me.buffer.rend(); ++s)
             if (s->address == address)
                 return noted("loads its own", where, s->value);
+        if (!matters)
+            return read(address, size);
         settle(where, false);
-        if (visible(where))
-            me.seen.emplace_back(where, info_of(where).version);
+        me.seen.emplace_back(where, info_of(where).version);
         return noted("loads", where, read(address, size));
     }
     void store(location where, void* address, std::size_t size, std::uint64_t value, bool locked)
@@ -206,11 +207,11 @@ public:
             (void)modify(where, address, size, [&](std::uint64_t) { return std::pair{true, value}; });
             return;
         }
-        learn(where, true);
+        const bool matters = visit(where, true);
         auto& me = *threads_[self_];
         noted("stores", where, value);
         ++info_of(where).version;
-        if (me.buffer.empty() && !visible(where))
+        if (me.buffer.empty() && !matters)
             write(address, size, value); // nobody can tell when
         else
             me.buffer.push_back({where, address, size, value, false});
@@ -225,7 +226,7 @@ public:
                 write(address, size, value);
             return old;
         }
-        visit(where, true);
+        const bool matters = visit(where, true);
         auto& me = *threads_[self_];
         const bool late = memory_ == ordering::late_locked;
         while (late ? count_in(me, where) > 0 : !me.buffer.empty())
@@ -242,7 +243,7 @@ public:
         } else {
             noted("compares", where, old);
         }
-        if (visible(where))
+        if (matters)
             me.seen.emplace_back(where, info_of(where).version);
         return old;
     }
@@ -539,19 +540,18 @@ private:
     {
         return where != location::none && (how_ != search::systematic || is_shared(info_of(where)));
     }
-    void learn(location where, bool writes)
+    // The calling thread is about to access `where`; whether others can tell.
+    bool visit(location where, bool writes)
     {
-        if (where == location::none)
-            return;
+        EXO_CHECK(where != location::none); // made where no explorer knew of it
         location_info& info = info_of(where);
         const bool before = is_shared(info);
         (writes ? info.writers : info.readers) |= 1u << self_;
-        learned_ = learned_ || is_shared(info) != before;
-    }
-    void visit(location where, bool writes)
-    {
-        learn(where, writes);
-        interruptible(visible(where));
+        const bool now = is_shared(info);
+        learned_ = learned_ || now != before;
+        const bool matters = now || how_ != search::systematic;
+        interruptible(matters);
+        return matters;
     }
 
     // Memory.

@@ -1,0 +1,463 @@
+// Un-share, fault, fork, unmap and shoot-down at once, under every schedule with few interruptions.
+
+#include <doctest/doctest.h>
+
+#include <mm/explored_world.hpp>
+
+using namespace exo;
+using namespace explored_test;
+
+namespace {
+
+template <class Scenario>
+sim::finding explore(unsigned interruptions, unsigned late_stores = 1)
+{
+    return sim::explorer{[] { return std::make_unique<Scenario>(); }}.explore(interruptions, late_stores);
+}
+
+#define CHECK_CLEAN(...)                              \
+    do {                                              \
+        const auto found_ = __VA_ARGS__;              \
+        INFO(found_.report());                        \
+        CHECK((!found_.failed() && found_.complete)); \
+    } while (false)
+
+// What must not go unnoticed.
+
+struct without_calls : sound {
+    struct ipi {
+        explicit ipi(explored_cpus&) {}
+        void call(const cpu_set&, void (*)(void*) noexcept, void*) noexcept {}
+    };
+};
+
+// Changes in two steps, as if without the lock prefix.
+template <class T>
+struct two_step_ref : sim::explored_atomic_ref<T> {
+    using sim::explored_atomic_ref<T>::explored_atomic_ref;
+    T exchange(T value, std::memory_order) const noexcept
+    {
+        const T old = this->load();
+        this->store(value, std::memory_order_release);
+        return old;
+    }
+    bool compare_exchange_strong(T& expected, T desired, std::memory_order) const noexcept
+    {
+        const T old = this->load();
+        if (old == expected)
+            this->store(desired, std::memory_order_release);
+        return std::exchange(expected, old) == old;
+    }
+};
+struct two_step_entries : sound {
+    using entries = x86_64::basic_paging_entries<two_step_ref>;
+};
+
+template <class T>
+struct two_step_atomic : sim::explored_atomic<T> {
+    T fetch_add(T n, std::memory_order) noexcept
+    {
+        const T old = this->load();
+        this->store(old + n, std::memory_order_release);
+        return old;
+    }
+    T fetch_sub(T n, std::memory_order order) noexcept { return fetch_add(T{} - n, order); }
+};
+struct two_step_counts : sound {
+    struct counts : explored_atomics {
+        template <class T>
+        using atomic = two_step_atomic<T>;
+    };
+};
+
+template <unsigned Thread>
+struct without_fence_of {
+    struct atomics : explored_atomics {
+        static void fence(std::memory_order order) noexcept
+        {
+            if (sim::explorer::here()->thread() != Thread)
+                explored_atomics::fence(order);
+        }
+    };
+};
+
+// A parent with two pages on CPU 0, and children, which share all of its tables, on the others.
+template <class Parts = sound>
+struct family : world<Parts> {
+    using typename world<Parts>::space;
+    explicit family(unsigned size) : world<Parts>{size}
+    {
+        members.push_back(this->make_space(2));
+        while (members.size() < size)
+            members.push_back(*members[0]->fork());
+        for (unsigned i = 0; i < size; ++i)
+            this->cpus.on(i, [&] {
+                this->activate(*members[i]);
+                this->look(0);
+            });
+    }
+    void expect(unsigned member, std::optional<std::uint64_t> first, std::optional<std::uint64_t> second)
+    {
+        require(this->read(*members[member], 0) == first && this->read(*members[member], 1) == second,
+                "somebody else's contents");
+    }
+    void check() override
+    {
+        std::erase(members, ref<space>{});
+        this->finish(std::move(members));
+    }
+    std::vector<ref<space>> members;
+};
+
+// Each writes, and then has what it wrote and nobody else's.
+template <unsigned Members>
+struct write_one_page : family<> {
+    write_one_page() : family{Members} {}
+    void run(unsigned thread) override { require(store(*members[thread], 0, thread), "a write failed"); }
+    void check() override
+    {
+        for (unsigned i = 0; i < Members; ++i)
+            expect(i, i, 101);
+        family::check();
+    }
+};
+
+// The second page finds tables that the first write made private, or that its neighbour left.
+struct write_two_pages : family<> {
+    write_two_pages() : family{2} {}
+    void run(unsigned thread) override
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            require(store(*members[thread], (thread + i) % 2, 10 * thread + i), "a write failed");
+    }
+    void check() override
+    {
+        expect(0, 0, 1);
+        expect(1, 11, 10);
+        family::check();
+    }
+};
+
+template <class Parts = sound>
+struct write_and_exit : family<Parts> {
+    write_and_exit() : family<Parts>{2} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            require(this->store(*this->members[0], 0, 1), "a write failed");
+        else
+            this->members[1].reset();
+    }
+    void check() override
+    {
+        this->expect(0, 1, 101);
+        family<Parts>::check();
+    }
+};
+
+// The last two users of a table leave at once.
+template <class Parts = sound>
+struct exit_and_exit : family<Parts> {
+    exit_and_exit() : family<Parts>{2} {}
+    void run(unsigned thread) override { this->members[thread].reset(); }
+};
+
+// A third keeps the tables shared for part of the time.
+struct write_exit_write : family<> {
+    write_exit_write() : family{3} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 1)
+            members[1].reset();
+        else
+            require(store(*members[thread], 0, thread), "a write failed");
+    }
+    void check() override
+    {
+        expect(0, 0, 101);
+        expect(2, 2, 101);
+        family::check();
+    }
+};
+
+template <class Parts = sound>
+struct unmap_and_access : family<Parts> {
+    unmap_and_access() : family<Parts>{2} {}
+    void run(unsigned thread) override
+    {
+        auto& mine = *this->members[thread];
+        if (thread == 0) {
+            require(mine.unmap({this->page(0), this->page(1)}).has_value(), "unmap failed");
+        } else {
+            require(this->load(mine, 0) == 100, "a read saw another's change");
+            require(this->store(mine, 0, 1), "a write failed");
+            require(this->load(mine, 0) == 1, "a write is lost");
+        }
+    }
+    void check() override
+    {
+        this->expect(0, {}, 101);
+        this->expect(1, 1, 101);
+        family<Parts>::check();
+    }
+};
+
+struct unmap_all_and_write : family<> {
+    unmap_all_and_write() : family{2} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            require(members[0]->unmap({page(0), page(2)}).has_value(), "unmap failed");
+        else
+            require(store(*members[1], 1, 1), "a write failed");
+    }
+    void check() override
+    {
+        expect(0, {}, {});
+        expect(1, 100, 1);
+        family::check();
+    }
+};
+
+struct protect_and_write : family<> {
+    protect_and_write() : family{2} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            require(members[0]->protect({page(0), page(1)}, mm::protection::read).has_value(),
+                    "protect failed");
+        else
+            require(store(*members[1], 0, 1), "a write failed");
+    }
+    void check() override
+    {
+        cpus.on(0, [&] { require(!store(*members[0], 0, 2), "a write to what is read-only"); });
+        expect(0, 100, 101);
+        expect(1, 1, 101);
+        family::check();
+    }
+};
+
+struct discard_and_write : family<> {
+    discard_and_write() : family{2} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            require(members[0]->discard({page(0), page(1)}).has_value(), "discard failed");
+        else
+            require(store(*members[1], 0, 1), "a write failed");
+    }
+    void check() override
+    {
+        expect(0, 0, 101);
+        expect(1, 1, 101);
+        family::check();
+    }
+};
+
+// One space, its two pages there, loaded on two CPUs.
+template <class Parts = sound>
+struct one_space : world<Parts> {
+    using typename world<Parts>::space;
+    one_space() : world<Parts>{2}
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            this->cpus.on(i, [&] {
+                this->activate(*all[0]);
+                this->look(0);
+                this->look(1);
+            });
+    }
+    void check() override { this->finish(std::move(all)); }
+    std::vector<ref<space>> all{this->make_space(2)};
+};
+
+// What a fork's child sees is what the parent held at one moment, whatever the parent writes on another CPU.
+template <class Parts = sound>
+struct fork_and_write : one_space<Parts> {
+    void run(unsigned thread) override
+    {
+        auto& parent = *this->all[0];
+        if (thread == 1) {
+            for (unsigned i = 0; i < 2; ++i)
+                require(this->store(parent, i, 1), "a write failed");
+            return;
+        }
+        auto child = *parent.fork();
+        const auto second = this->read(*child, 1);
+        const auto first = this->read(*child, 0);
+        require(second == 101 || first == 1, "a later write came through, an earlier one did not");
+        this->all.push_back(std::move(child));
+        seen[0] = first;
+        seen[1] = second;
+    }
+    void check() override
+    {
+        for (unsigned i = 0; i < 2; ++i) {
+            require(this->read(*this->all[0], i) == 1, "a write of the parent is lost");
+            require(this->read(*this->all[1], i) == seen[i], "a write of the parent came through to the child");
+        }
+        one_space<Parts>::check();
+    }
+    std::optional<std::uint64_t> seen[2];
+};
+
+struct fork_and_fork : one_space<> {
+    void run(unsigned) override { all.push_back(*all[0]->fork()); }
+    void check() override
+    {
+        for (auto& s : all)
+            require(read(*s, 0) == 100 && read(*s, 1) == 101, "a child lacks what its parent had");
+        one_space::check();
+    }
+};
+
+template <class Parts = sound>
+struct unmap_under_reader : one_space<Parts> {
+    void run(unsigned thread) override
+    {
+        if (thread == 0) {
+            require(this->all[0]->unmap({this->page(0), this->page(1)}).has_value(), "unmap failed");
+        } else {
+            const auto value = this->load(*this->all[0], 0);
+            require(!value || value == 100, "a read of what was freed");
+        }
+    }
+};
+
+// Who writes leaves a mark in the entry, also while its rights change.
+template <class Parts = sound>
+struct protect_under_writer : one_space<Parts> {
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            require(this->all[0]->protect({this->page(0), this->page(1)}, mm::protection::read).has_value(),
+                    "protect failed");
+        else
+            (void)this->store(*this->all[0], 0, 1);
+    }
+    void check() override
+    {
+        const auto leaf = this->memory.tables.find(this->all[0]->root(), this->page(0));
+        const bool written = this->read(*this->all[0], 0) != 100;
+        require(!written || format::dirty(leaf.value), "a page was written and is not dirty");
+        one_space<Parts>::check();
+    }
+};
+
+// Two that call each other, with interrupts off.
+struct unmap_and_unmap : one_space<> {
+    void run(unsigned thread) override
+    {
+        require(all[0]->unmap({page(thread), page(thread + 1)}).has_value(), "unmap failed");
+    }
+};
+
+// A CPU that comes and goes while another unmaps.
+template <class Parts = sound>
+struct unmap_under_visitor : world<Parts> {
+    using typename world<Parts>::space;
+    unmap_under_visitor() : world<Parts>{2}
+    {
+        this->cpus.on(0, [&] { this->activate(*all[0]); });
+    }
+    void run(unsigned thread) override
+    {
+        if (thread == 0) {
+            require(all[0]->unmap({this->page(0), this->page(1)}).has_value(), "unmap failed");
+            return;
+        }
+        for (int i = 0; i < 2; ++i) {
+            this->activate(*all[0]);
+            const auto value = this->load(*all[0], 0);
+            require(!value || value == 100, "a read of what was freed");
+            this->deactivate(*all[0]);
+        }
+    }
+    void check() override { this->finish(std::move(all)); }
+    std::vector<ref<space>> all{this->make_space(2)};
+};
+
+// A CPU loads a space while another fills an entry, where even absent ones are remembered: it is told, or sees that.
+template <class Atomics>
+struct fill_under_loader : sim::scenario {
+    void run(unsigned thread) override
+    {
+        if (thread == 0) {
+            entry.store(1, std::memory_order_release);
+            told = running.members().contains(1);
+        } else {
+            running.join(1);
+            seen = entry.load(std::memory_order_acquire) == 1;
+        }
+    }
+    void check() override { require(told || seen, "a CPU neither sees a change nor is told"); }
+
+    explored_atomics::atomic<int> entry;
+    mm::basic_active_cpus<Atomics> running;
+    bool told{};
+    bool seen{};
+};
+
+} // namespace
+
+TEST_CASE("Spaces that un-share the same tables at once each have their own")
+{
+    CHECK_CLEAN(explore<write_one_page<2>>(2));
+    CHECK_CLEAN(explore<write_one_page<3>>(1));
+    CHECK_CLEAN(explore<write_two_pages>(2));
+    CHECK_CLEAN(explore<protect_and_write>(2));
+}
+
+TEST_CASE("Tables outlive the exit of one of their users, and no longer")
+{
+    CHECK_CLEAN(explore<write_and_exit<>>(3));
+    CHECK_CLEAN(explore<exit_and_exit<>>(3));
+    CHECK_CLEAN(explore<write_exit_write>(1));
+}
+
+TEST_CASE("Unmapping in one space takes nothing from another that shares its tables")
+{
+    CHECK_CLEAN(explore<unmap_and_access<>>(2));
+    CHECK_CLEAN(explore<unmap_all_and_write>(2));
+    CHECK_CLEAN(explore<discard_and_write>(2));
+}
+
+TEST_CASE("A fork takes one moment of a space that is being written")
+{
+    CHECK_CLEAN(explore<fork_and_write<>>(2));
+    CHECK_CLEAN(explore<fork_and_fork>(2));
+}
+
+TEST_CASE("No frame is freed before every CPU that uses the space has forgotten it")
+{
+    CHECK_CLEAN(explore<unmap_under_reader<>>(3));
+    CHECK_CLEAN(explore<unmap_and_unmap>(3));
+    CHECK_CLEAN(explore<unmap_under_visitor<>>(2));
+    CHECK(explore<unmap_under_reader<without_calls>>(2).failure == "a frame is freed, and a CPU still reaches it");
+    CHECK(explore<unmap_under_visitor<without_calls>>(2).failure == "a frame is freed, and a CPU still reaches it");
+    CHECK(explore<fork_and_write<without_calls>>(2).failed());
+}
+
+TEST_CASE("Counts and entries change in one step, or it shows")
+{
+    CHECK_CLEAN(explore<protect_under_writer<>>(2));
+    CHECK(explore<protect_under_writer<two_step_entries>>(2).failure == "a page was written and is not dirty");
+    CHECK(explore<exit_and_exit<two_step_counts>>(2).failed());
+    CHECK(explore<write_and_exit<two_step_counts>>(2).failed());
+}
+
+TEST_CASE("A CPU that loads a space sees a change of its tables or is told of it, and needs its fence for that")
+{
+    using sim::ordering;
+    const auto explore = []<class Atomics>(Atomics, ordering memory) {
+        return sim::explorer{[] { return std::make_unique<fill_under_loader<Atomics>>(); }, memory}.explore(2, 2);
+    };
+    for (const auto memory : {ordering::x86_tso, ordering::late_locked})
+        CHECK_CLEAN(explore(explored_atomics{}, memory));
+    const std::string missed = "a CPU neither sees a change nor is told";
+    CHECK(explore(without_fence_of<0>::atomics{}, ordering::x86_tso).failure == missed);
+    // The locked instruction that joins is a fence itself on x86, and need not be elsewhere.
+    CHECK_CLEAN(explore(without_fence_of<1>::atomics{}, ordering::x86_tso));
+    CHECK(explore(without_fence_of<1>::atomics{}, ordering::late_locked).failure == missed);
+}

@@ -1,0 +1,347 @@
+// Address spaces on CPUs whose interleavings are explored: the real templates over instrumented atomics, page tables
+// that the real entry store and a simulated walker per CPU use at once, and checks that hold whatever the schedule.
+
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <vector>
+
+#include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/paging_entries.hpp>
+#include <exo/mm/address_space.hpp>
+#include <exo/mm/frame_allocator.hpp>
+#include <exo/mm/memory_system.hpp>
+#include <exo/sim/explored_atomics.hpp>
+#include <exo/sim/explored_cpus.hpp>
+#include <exo/sim/memory.hpp>
+#include <exo/sim/mmu.hpp>
+
+namespace explored_test {
+
+using namespace exo;
+
+using sim::explored_atomics;
+using sim::explored_cpus;
+using format = x86_64::paging<3>; // the protocols do not ask how many levels there are
+using entry = format::entry;
+using mmu = sim::mmu<format, sim::explored_atomic_ref>;
+
+inline void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
+inline void step(const char* what) { sim::explorer::here()->step(what); }
+
+// What the parts of a world are made of; a test weakens one of them, and must see it found.
+struct sound {
+    using atomics = explored_atomics;
+    using counts = explored_atomics; // of references
+    using entries = x86_64::basic_paging_entries<sim::explored_atomic_ref>;
+    struct ipi {
+        explored_cpus& cpus;
+        void call(const cpu_set& targets, void (*f)(void*) noexcept, void* argument) noexcept
+        {
+            cpus.call(targets, f, argument);
+        }
+    };
+};
+
+// hal::Tlb and hal::TranslationRoot, by instructions that empty the store buffer (Intel SDM 3A, 9.3).
+class paging {
+public:
+    paging(mmu& unit, const explored_cpus& cpus) : cpu_{unit, cpus} {}
+
+    void invalidate_page(virt_addr v) noexcept { serialized().invalidate_page(v); }
+    void invalidate_range(const virt_range& r, std::uint64_t by) noexcept { serialized().invalidate_range(r, by); }
+    void invalidate_space(hal::address_space_id id) noexcept { serialized().invalidate_space(id); }
+    void invalidate_all() noexcept { serialized().invalidate_all(); }
+    void load(const hal::translation_root& root, hal::remembered what) noexcept
+    {
+        step("loads a root");
+        serialized().load(root, what);
+    }
+    [[nodiscard]] hal::translation_root current() const noexcept { return cpu_.current(); }
+    [[nodiscard]] unsigned id_limit() const noexcept { return cpu_.id_limit(); }
+
+private:
+    using cpu_type = sim::cpu_paging<mmu, explored_cpus>;
+    cpu_type& serialized()
+    {
+        sim::explorer::here()->fence();
+        return cpu_;
+    }
+    cpu_type cpu_;
+};
+
+// Frames that come and go without a lock of their own, so that schedules are spent on what uses them. No CPU may reach
+// a frame that is freed.
+template <class Atomics>
+class frames : public mm::frame_allocator<explored_cpus, explored_cpus, Atomics> {
+    using base = mm::frame_allocator<explored_cpus, explored_cpus, Atomics>;
+
+public:
+    frames(sim::physical_memory& memory, mmu& unit, explored_cpus& cpus,
+           std::span<typename base::frame_info> records)
+        : base{cpus, cpus, memory.frames().begin, records, {}}, memory_{memory}, unit_{unit}, cpus_{cpus}
+    {
+        this->add({memory.frames().begin.address(), memory.frames().end.address()});
+        while (const auto f = base::allocate(0))
+            free_.push_back(*f);
+    }
+    ~frames()
+    {
+        for (const auto f : free_)
+            base::free(f, 0);
+    }
+
+    result<frame_number> allocate(unsigned order) noexcept
+    {
+        if (order != 0 || free_.empty())
+            return fail(errors::out_of_memory, page_size << order);
+        const auto f = free_.back();
+        free_.pop_back();
+        return f;
+    }
+    void free(frame_number f, unsigned order) noexcept
+    {
+        step("frees a frame");
+        sim::explorer::here()->fence();
+        EXO_CHECK(order == 0 && this->info(f).references.load() == 1);
+        for (unsigned cpu = 0; cpu < cpus_.cpu_limit(); ++cpu)
+            require(!unit_.reaches(cpu, f), "a frame is freed, and a CPU still reaches it");
+        std::memset(memory_.to_pointer(f.address()), sim::physical_memory::poison, page_size);
+        free_.push_back(f);
+    }
+    [[nodiscard]] std::uint64_t free_frames() const noexcept { return free_.size(); }
+
+private:
+    sim::physical_memory& memory_;
+    mmu& unit_;
+    explored_cpus& cpus_;
+    std::vector<frame_number> free_;
+};
+
+// A fault fills the page that was touched, and nothing else.
+struct one_page_each {
+    static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return false; }
+    static std::uint64_t zeroed_pages(mm::region&, virt_addr, mm::memory_left) noexcept { return 1; }
+    static virt_range neighbours(const mm::region&, virt_addr page) noexcept
+    {
+        return virt_range::of_size(page, page_size);
+    }
+};
+
+class heap final : public allocator {
+public:
+    void* allocate(std::size_t bytes, std::size_t) noexcept override
+    {
+        ++objects;
+        return std::malloc(bytes);
+    }
+    void deallocate(void* memory, std::size_t, std::size_t) noexcept override
+    {
+        --objects;
+        std::free(memory);
+    }
+    std::size_t objects{};
+};
+
+// Thread n of the scenario runs on CPU n.
+template <class Parts = sound>
+class world : public sim::scenario {
+    static constexpr std::size_t frame_count = 40;
+    struct watched_memory : sim::physical_memory {
+        watched_memory() : physical_memory{frame_count}
+        {
+            sim::explorer::here()->watch({to_pointer(frames().begin.address()), frame_count * page_size});
+        }
+    };
+
+public:
+    using atomics = typename Parts::atomics;
+    using shootdown = mm::shootdown<paging, paging, typename Parts::ipi, explored_cpus, explored_cpus, atomics>;
+    using frames_type = frames<typename Parts::counts>;
+    using memory_system = mm::memory_system<format, sim::physical_memory, typename Parts::entries, frames_type,
+                                            shootdown, one_page_each>;
+    using space = mm::address_space<memory_system>;
+
+    static constexpr virt_addr base{0x40'0000};
+    static constexpr virt_addr page(unsigned i) { return base + i * page_size; }
+
+    explicit world(unsigned cpu_count) : cpus{cpu_count}, unit{ram, cpu_count}
+    {
+        for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+            cpus.on(cpu, [&] { translation.load({kernel_root.address()}, hal::remembered::forget); });
+        frames_at_rest = frame_source.free_frames();
+    }
+    unsigned threads() const override { return cpus.cpu_limit(); }
+
+    // A space with `count` pages from page(0) on, whose first words are 100, 101, ...
+    ref<space> make_space(unsigned count)
+    {
+        auto made = *space::create(memory, {virt_addr{0x1000}, base, base + (std::uint64_t{1} << 30)});
+        EXO_CHECK(made->map({.address = base, .length = count * page_size, .where = mm::placement::fixed}).has_value());
+        for (unsigned i = 0; i < count; ++i)
+            write(*made, i, 100 + i);
+        return made;
+    }
+    // The same by the kernel, which asks no TLB.
+    static void write(space& s, unsigned i, std::uint64_t value)
+    {
+        EXO_CHECK(s.write(page(i), std::as_bytes(std::span{&value, 1})).has_value());
+    }
+    static std::optional<std::uint64_t> read(space& s, unsigned i)
+    {
+        std::uint64_t value = 0;
+        if (!s.read(page(i), std::as_writable_bytes(std::span{&value, 1})))
+            return {};
+        return value;
+    }
+
+    void activate(space& s)
+    {
+        const auto saved = cpus.save_and_disable();
+        s.activate();
+        cpus.restore(saved);
+    }
+    void deactivate(space& s)
+    {
+        const auto saved = cpus.save_and_disable();
+        s.deactivate();
+        cpus.restore(saved);
+    }
+
+    // What a program on this CPU reads, with `s` loaded; nothing, if that would kill it.
+    std::optional<std::uint64_t> load(space& s, unsigned i)
+    {
+        std::uint64_t value = 0;
+        if (!access(s, i, mm::access::read, [&](const std::byte* at) { std::memcpy(&value, at, sizeof value); }))
+            return {};
+        return value;
+    }
+    bool store(space& s, unsigned i, std::uint64_t value)
+    {
+        return access(s, i, mm::access::write, [&](std::byte* at) { std::memcpy(at, &value, sizeof value); });
+    }
+    // The CPU remembers what it can of the page.
+    void look(unsigned i)
+    {
+        const auto saved = cpus.save_and_disable();
+        unit.speculate(cpus.current_cpu(), page(i));
+        cpus.restore(saved);
+    }
+
+    // After the threads: counts, rights and translations are right, and nothing is left once the spaces end.
+    void finish(std::vector<ref<space>> spaces)
+    {
+        audit(spaces);
+        for (unsigned cpu = 0; cpu < cpus.cpu_limit(); ++cpu)
+            for (unsigned i = 0; i < 4; ++i)
+                if (unit.remembers(cpu, page(i))) {
+                    (void)unit.access(cpu, page(i), mm::access::read, sim::privilege::user);
+                    (void)unit.access(cpu, page(i), mm::access::write, sim::privilege::user);
+                }
+        for (const auto& violation : unit.violations())
+            sim::explorer::here()->fail(violation);
+        for (unsigned cpu = 0; cpu < cpus.cpu_limit(); ++cpu)
+            for (auto& s : spaces)
+                cpus.on(cpu, [&] { deactivate(*s); });
+        spaces.clear();
+        require(frame_source.free_frames() == frames_at_rest, "a frame is lost");
+        require(objects.objects == 0, "an object is lost");
+    }
+
+    explored_cpus cpus;
+    watched_memory ram;
+    mmu unit;
+    paging translation{unit, cpus};
+    typename Parts::entries entries;
+    std::vector<typename frames_type::frame_info> records{frame_count};
+    frames_type frame_source{ram, unit, cpus, records};
+    heap objects;
+    typename Parts::ipi ipi{cpus};
+    frame_number kernel_root = make_kernel_root();
+    std::vector<typename shootdown::processor> processors = std::vector<typename shootdown::processor>(cpus.cpu_limit());
+    shootdown tell{translation, translation, ipi, cpus, cpus, processors, kernel_root.address()};
+    memory_system memory{{.phys = ram,
+                          .entries = entries,
+                          .frames = frame_source,
+                          .shootdown = tell,
+                          .heap = objects,
+                          .parker = cpus,
+                          .kernel_root = kernel_root.address()}};
+    std::uint64_t frames_at_rest{};
+
+private:
+    // One access is one instruction: no interrupt comes in the middle of it.
+    template <class Use>
+    bool access(space& s, unsigned i, mm::access tried, Use use)
+    {
+        for (int tries = 0; tries < 8; ++tries) {
+            const auto saved = cpus.save_and_disable();
+            const auto to = unit.access_unjudged(cpus.current_cpu(), page(i), tried, sim::privilege::user);
+            if (to)
+                use(ram.to_pointer(*to));
+            cpus.restore(saved);
+            if (to)
+                return true;
+            if (!s.handle_fault(page(i), tried))
+                return false;
+        }
+        sim::explorer::here()->fail("faults are answered, and nothing changes");
+    }
+
+    frame_number make_kernel_root()
+    {
+        const auto root = *frame_source.allocate(0);
+        std::memset(table(root), 0, page_size);
+        return root;
+    }
+    entry* table(frame_number f) { return reinterpret_cast<entry*>(ram.to_pointer(f.address())); }
+    void audit(const std::vector<ref<space>>& spaces)
+    {
+        std::vector<std::uint32_t> counts(frame_count);
+        std::set<frame_number> tables;
+        const auto count_of = [&](frame_number f) -> std::uint32_t& { return counts[f - ram.frames().begin]; };
+        ++count_of(kernel_root);
+        for (const auto& s : spaces) {
+            const frame_number root{s->root()};
+            ++count_of(root);
+            audit(root, format::levels - 1, count_of, tables);
+        }
+        std::uint64_t used = 0;
+        for (std::size_t i = 0; i < frame_count; ++i) {
+            used += counts[i] != 0;
+            require(counts[i] == 0 || frame_source.references(ram.frames().begin + i) == counts[i],
+                    "a count is not that of the entries");
+        }
+        require(used + frame_source.free_frames() == frame_count, "a frame is neither used nor free");
+    }
+    template <class CountOf>
+    void audit(frame_number at, unsigned level, CountOf& count_of, std::set<frame_number>& tables)
+    {
+        if (!tables.insert(at).second)
+            return;
+        const bool is_root = level == format::levels - 1;
+        unsigned used = 0;
+        for (unsigned i = 0; i < hal::entries_per_table<format> / (is_root ? 2 : 1); ++i) {
+            const entry e = table(at)[i];
+            if (e == 0)
+                continue;
+            ++used;
+            const frame_number below{format::address(e, level)};
+            require(ram.contains(below.address()), "an entry leads nowhere");
+            ++count_of(below);
+            require(!format::writable(e) || frame_source.references(below) == 1,
+                    "a way to write leads to what is counted more than once");
+            if (level != 0)
+                audit(below, level - 1, count_of, tables);
+        }
+        require(frame_source.info(at).table.entries == used, "a table's entries are miscounted");
+    }
+};
+
+} // namespace explored_test
