@@ -5,7 +5,8 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include <exo/arch/x86_64/paging.hpp>
@@ -24,7 +25,7 @@ using entry = format::entry;
 
 constexpr std::uint64_t GiB = std::uint64_t{1} << 30;
 constexpr virt_addr start{0x4000'0000'0000};
-constexpr std::size_t frame_count = 3 * (std::size_t{1} << 16);
+constexpr std::uint64_t TiB = std::uint64_t{1} << 40;
 
 struct interrupts {
     using state = bool;
@@ -57,9 +58,10 @@ struct counted_tlb {
 // Prefaulted host memory, as frames from 0 on.
 class host_memory {
 public:
-    host_memory() : bytes_{static_cast<std::byte*>(std::aligned_alloc(page_size << 10, frame_count * page_size))}
+    explicit host_memory(std::size_t frames)
+        : bytes_{static_cast<std::byte*>(std::aligned_alloc(page_size << 10, frames * page_size))}
     {
-        std::memset(bytes_, 1, frame_count * page_size);
+        std::memset(bytes_, 1, frames * page_size);
     }
     host_memory(const host_memory&) = delete;
     host_memory& operator=(const host_memory&) = delete;
@@ -94,6 +96,13 @@ using shootdown = mm::shootdown<counted_tlb, counted_tlb, one_cpu, one_cpu, inte
 using memory_system = mm::memory_system<format, host_memory, x86_64::paging_entries, frames, shootdown>;
 using space = mm::address_space<memory_system>;
 
+// Leaves out what pages contain, and with it the limit that memory's bandwidth sets.
+struct memory_without_contents : memory_system {
+    using memory_system::memory_system;
+    void zero(frame_number, std::uint64_t = 1) const noexcept {}
+    void copy_page(frame_number, frame_number) const noexcept {}
+};
+
 // A pager that shows one and the same page everywhere, so that 1 GiB of tables needs no 1 GiB of memory.
 class same_page final : public mm::pager {
 public:
@@ -103,6 +112,13 @@ public:
         frames_.acquire(page_);
         return page_;
     }
+    std::size_t get_present_pages(std::uint64_t first, std::span<mm::object_page> into) override
+    {
+        frames_.acquire(page_, static_cast<std::uint32_t>(into.size()));
+        for (auto& p : into)
+            p = {first++, page_};
+        return into.size();
+    }
 
 private:
     void last_reference() noexcept override {}
@@ -110,37 +126,60 @@ private:
     frame_number page_;
 };
 
-struct world {
+// The frames that so much program memory takes for its tables, with room for what the cases add.
+constexpr std::size_t frames_for(std::uint64_t bytes) { return bytes / page_size / 512 + (std::size_t{1} << 15); }
+
+template <class Memory>
+struct machine {
+    using space = mm::address_space<Memory>;
+
+    explicit machine(std::size_t frame_count)
+        : phys{frame_count}, records{frame_count}, frames_{interrupt_control, cpu, frame_number{}, records, frame_caches}
+    {
+        frames_.add({phys_addr{}, frame_number{frame_count}.address()});
+        kernel_root = *frames_.allocate(0);
+        std::memset(phys.to_pointer(kernel_root.address()), 0, page_size);
+        shootdown_.emplace(tlb, tlb, cpu, cpu, interrupt_control, translations, kernel_root.address());
+        memory.emplace(typename Memory::parts{.phys = phys,
+                                              .entries = entries,
+                                              .frames = frames_,
+                                              .shootdown = *shootdown_,
+                                              .heap = heap_,
+                                              .parker = parker,
+                                              .kernel_root = kernel_root.address()});
+    }
+
     interrupts interrupt_control;
     one_cpu cpu;
     host_memory phys;
-    std::vector<mm::frame_info> records{frame_count};
+    std::vector<mm::frame_info> records;
     std::vector<mm::frame_cache> frame_caches{1};
-    frames frames_{interrupt_control, cpu, frame_number{}, records, frame_caches};
+    frames frames_;
     std::vector<mm::heap_cache> heap_caches{1};
-    bool ready = (frames_.add({phys_addr{}, frame_number{frame_count}.address()}), true);
     heap heap_{phys, frames_, interrupt_control, cpu, heap_caches};
     x86_64::paging_entries entries;
     counted_tlb tlb;
     no_waiting parker;
-    frame_number kernel_root = *frames_.allocate(0);
+    frame_number kernel_root;
     std::vector<shootdown::processor> translations{1};
-    shootdown shootdown_{tlb, tlb, cpu, cpu, interrupt_control, translations, kernel_root.address()};
-    memory_system memory{{.phys = phys,
-                          .entries = entries,
-                          .frames = frames_,
-                          .shootdown = shootdown_,
-                          .heap = heap_,
-                          .parker = parker,
-                          .kernel_root = kernel_root.address()}};
+    std::optional<shootdown> shootdown_;
+    std::optional<Memory> memory;
+};
+
+void must(const auto& outcome)
+{
+    if (!outcome)
+        std::abort();
+}
+
+struct world : machine<memory_system> {
     same_page file{frames_};
     std::vector<ref<space>> parents;
 
     // `bytes` of memory in each of `count` spaces; the first is loaded.
-    explicit world(std::uint64_t bytes, std::size_t count = 1)
+    explicit world(std::uint64_t bytes, std::size_t count = 1) : machine{frames_for(bytes)}
     {
-        std::memset(phys.to_pointer(kernel_root.address()), 0, page_size);
-        parents.push_back(*space::create(memory, {virt_addr{0x10000}, start, start + 16 * GiB}));
+        parents.push_back(*space::create(*memory, {virt_addr{0x10000}, start, start + 2 * TiB}));
         (void)*parents[0]->map(
             {.address = start, .length = bytes, .where = mm::placement::fixed, .backing = ref<mm::pager>{file}});
         must(parents[0]->populate(virt_range::of_size(start, bytes), mm::access::read));
@@ -155,11 +194,6 @@ struct world {
             parent->deactivate();
             parent.reset();
         }
-    }
-    static void must(const auto& outcome)
-    {
-        if (!outcome)
-            std::abort();
     }
     // What a program does between two forks, at the least.
     void dirty()
@@ -216,16 +250,16 @@ void fork_eager(benchmark::State& state)
 {
     world w{GiB};
     std::vector<frame_number> tables;
-    const auto* root = w.memory.tables.table_at(w.parents[0]->root());
+    const auto* root = w.memory->tables.table_at(w.parents[0]->root());
     const auto below = [&](const entry* table, unsigned index, unsigned level) {
-        return w.memory.tables.table_below(table[index], level);
+        return w.memory->tables.table_below(table[index], level);
     };
     const entry* middle = below(below(root, hal::index_at<format>(start, 3), 3), hal::index_at<format>(start, 2), 2);
     for (auto _ : state) {
         for (unsigned i = 0; i < hal::entries_per_table<format>; ++i) {
             entry* from = below(middle, i, 1);
             const auto copy = *w.frames_.allocate(0);
-            entry* to = w.memory.tables.table_at(copy.address());
+            entry* to = w.memory->tables.table_at(copy.address());
             for (unsigned j = 0; j < hal::entries_per_table<format>; ++j) {
                 const entry e = format::without_write(from[j]);
                 w.frames_.acquire(frame_number{format::address(e, 0)});
@@ -237,13 +271,46 @@ void fork_eager(benchmark::State& state)
         state.PauseTiming();
         for (const auto table : tables) {
             for (unsigned j = 0; j < hal::entries_per_table<format>; ++j)
-                (void)w.frames_.drop(frame_number{format::address(w.memory.tables.table_at(table.address())[j], 0)});
+                (void)w.frames_.drop(frame_number{format::address(w.memory->tables.table_at(table.address())[j], 0)});
             w.frames_.free(table, 0);
         }
         tables.clear();
         state.ResumeTiming();
     }
     state.SetItemsProcessed(state.iterations());
+}
+
+// A child that writes all of its memory, after a fork that shared the tables, or with all tables copied at once. Fork,
+// copies and faults are measured, the pages' contents left out; an item is one page.
+void fork_write_all(benchmark::State& state, bool eager)
+{
+    using quick_machine = machine<memory_without_contents>;
+    using quick_space = quick_machine::space;
+    constexpr std::uint64_t pages = GiB / page_size;
+    const auto memory = virt_range::of_size(start, GiB);
+    quick_machine m{2 * pages + frames_for(GiB)};
+    auto parent = *quick_space::create(*m.memory, {virt_addr{0x10000}, start, start + 2 * GiB});
+    (void)*parent->map({.address = start, .length = GiB, .where = mm::placement::fixed});
+    must(parent->advise(memory, [](mm::region_advice& advice) { advice.large = mm::large_pages::refused; }));
+    must(parent->populate(memory, mm::access::write));
+    parent->activate();
+    for (auto _ : state) {
+        auto child = *parent->fork();
+        if (eager) {
+            memory_without_contents::holders nobody{~std::uint64_t{0}};
+            mm::space_tables<memory_without_contents> tables{*m.memory, frame_number{child->root()}};
+            mm::table_changes<memory_without_contents> to{*m.memory, nobody};
+            must(tables.own_range(memory, mm::space_tables<memory_without_contents>::extent::inside, to));
+            to.flush();
+        }
+        for (std::uint64_t i = 0; i < pages; ++i)
+            must(child->handle_fault(start + i * page_size, mm::access::write));
+        state.PauseTiming();
+        child.reset();
+        state.ResumeTiming();
+    }
+    parent->deactivate();
+    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(pages));
 }
 
 // A fault on a page whose tables are the space's own already: the copy of the page included.
@@ -253,10 +320,10 @@ void cow_fault(benchmark::State& state)
     world w{pages * page_size};
     for (auto _ : state) {
         for (std::uint64_t i = 0; i < pages; ++i)
-            world::must(w.parents[0]->handle_fault(start + i * page_size, mm::access::write));
+            must(w.parents[0]->handle_fault(start + i * page_size, mm::access::write));
         state.PauseTiming();
-        world::must(w.parents[0]->discard(virt_range::of_size(start, pages * page_size)));
-        world::must(w.parents[0]->populate(virt_range::of_size(start, pages * page_size), mm::access::read));
+        must(w.parents[0]->discard(virt_range::of_size(start, pages * page_size)));
+        must(w.parents[0]->populate(virt_range::of_size(start, pages * page_size), mm::access::read));
         state.ResumeTiming();
     }
     state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(pages));
@@ -264,11 +331,12 @@ void cow_fault(benchmark::State& state)
 void copy_page(benchmark::State& state)
 {
     constexpr std::size_t pages = 512;
-    host_memory memory;
+    constexpr std::size_t source = 2 * pages;
+    host_memory memory{source + 1};
     std::size_t i = 0;
     for (auto _ : state) {
         std::memcpy(memory.to_pointer(frame_number{i}.address()),
-                    memory.to_pointer(frame_number{frame_count / 2}.address()), page_size);
+                    memory.to_pointer(frame_number{source}.address()), page_size);
         benchmark::ClobberMemory();
         i = (i + 1) % pages;
     }
@@ -279,8 +347,11 @@ void copy_page(benchmark::State& state)
 
 BENCHMARK_CAPTURE(fork_space, small, page_size)->Name("mm/fork/4KiB");
 BENCHMARK_CAPTURE(fork_space, large, GiB)->Name("mm/fork/1GiB");
+BENCHMARK_CAPTURE(fork_space, huge, TiB)->Name("mm/fork/1TiB");
 BENCHMARK(fork_eager)->Name("mm/fork_eager/1GiB");
 BENCHMARK_CAPTURE(exit_space, small, page_size)->Name("mm/exit/4KiB");
 BENCHMARK_CAPTURE(exit_space, large, GiB)->Name("mm/exit/1GiB");
+BENCHMARK_CAPTURE(fork_write_all, shared, false)->Name("mm/fork_write_all/1GiB");
+BENCHMARK_CAPTURE(fork_write_all, eager, true)->Name("mm/fork_eager_write_all/1GiB");
 BENCHMARK(cow_fault)->Name("mm/cow_fault");
 BENCHMARK(copy_page)->Name("mm/limit/copy_page");

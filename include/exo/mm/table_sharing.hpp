@@ -46,6 +46,29 @@ void acquire_reference(Memory& memory, frame_number f) noexcept
         memory.frames.acquire(memory.frames.block_of(f));
 }
 
+// Calls visit(index, entry) for the `count` entries of a table that are not empty. Most tables are full or nearly empty:
+// what is empty is passed over a cache line at a time.
+template <class Memory, class Visit>
+void for_each_entry(Memory& memory, frame_number table, unsigned count, Visit visit)
+{
+    using entry = typename Memory::format::entry;
+    constexpr unsigned line = 64 / sizeof(entry);
+    auto& entries = memory.tables.entries();
+    const entry* first = memory.tables.table_at(table.address());
+    for (unsigned i = 0; count != 0; i += line) {
+        entry some = 0;
+        for (unsigned j = 0; j < line; ++j)
+            some |= entries.load(first + i + j);
+        if (some == 0)
+            continue;
+        for (unsigned j = 0; j < line; ++j)
+            if (const entry e = entries.load(first + i + j); e != 0) {
+                visit(i + j, e);
+                --count;
+            }
+    }
+}
+
 // One reference less to a page or a table. The last one to a table drops those to everything in it.
 template <class Memory>
 void release_reference(Memory& memory, frame_number f) noexcept
@@ -59,14 +82,9 @@ void release_reference(Memory& memory, frame_number f) noexcept
     auto& info = memory.frames.info(f);
     if (info.table_levels != 0) {
         const unsigned level = info.table_levels - 1u;
-        const auto* table = memory.tables.table_at(f.address());
-        auto left = info.table.entries;
-        for (unsigned i = 0; left != 0; ++i) {
-            if (const auto e = memory.tables.entries().load(table + i); e != 0) {
-                release_reference(memory, frame_number{format::address(e, level)});
-                --left;
-            }
-        }
+        for_each_entry(memory, f, info.table.entries, [&](unsigned, typename format::entry e) {
+            release_reference(memory, frame_number{format::address(e, level)});
+        });
         info.table_levels = 0;
         memory.counters.tables.subtract();
     }
@@ -177,10 +195,10 @@ public:
     {
         space_tables made{memory, EXO_TRY(memory.frames.allocate(0))};
         made.describe(made.root_, hal::root_level<format>, 0);
-        entry* to = made.table_at(made.root_);
-        const entry* from = memory.tables.table_at(memory.kernel_root);
-        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i)
-            to[i] = i < user_entries ? entry{} : made.entries().load(from + i);
+        constexpr std::size_t half = page_size / 2;
+        std::byte* to = memory.memory_of(made.root_);
+        __builtin_memset(to, 0, half);
+        __builtin_memcpy(to + half, memory.memory_of(frame_number{memory.kernel_root}) + half, half);
         return made.root_;
     }
     // Drops all that the root refers to, and the root. No CPU has it loaded.
@@ -327,7 +345,7 @@ public:
     // hierarchically; the caller destroys `child` then.
     [[nodiscard]] result<> share_with(frame_number child, changes& to)
     {
-        return share_in(root_, child, hal::root_level<format>, user_entries, to);
+        return share_in(root_, child, hal::root_level<format>, to);
     }
 
 private:
@@ -506,18 +524,14 @@ private:
 
     [[nodiscard]] std::uint64_t count_pages(frame_number table, unsigned level)
     {
-        std::uint64_t left = memory_.frames.info(table).table.entries;
+        const unsigned used = memory_.frames.info(table).table.entries;
         if (level == 0)
-            return left;
+            return used;
         std::uint64_t pages = 0;
-        const entry* first = table_at(table);
-        for (unsigned i = 0; left != 0; ++i) {
-            if (const entry e = entries().load(first + i); e != 0) {
-                pages += format::is_table(e, level) ? count_pages(below(e, level), level - 1)
-                                                    : hal::bytes_at<format>(level) >> page_shift;
-                --left;
-            }
-        }
+        for_each_entry(memory_, table, used, [&](unsigned, entry e) {
+            pages += format::is_table(e, level) ? count_pages(below(e, level), level - 1)
+                                                : hal::bytes_at<format>(level) >> page_shift;
+        });
         return pages;
     }
 
@@ -533,39 +547,41 @@ private:
         });
     }
 
-    result<> share_in(frame_number from, frame_number with, unsigned level, unsigned count, changes& to)
+    result<> share_in(frame_number from, frame_number with, unsigned level, changes& to)
     {
         entry* source = table_at(from);
+        entry* target = table_at(with); // not linked in yet
         std::uint16_t& used = memory_.frames.info(with).table.entries;
-        for (unsigned i = 0; i < count; ++i) {
-            const entry e = entries().load(source + i);
-            if (e == 0)
-                continue;
+        result<> outcome;
+        for_each_entry(memory_, from, memory_.frames.info(from).table.entries, [&](unsigned i, entry e) {
+            if (!outcome)
+                return;
             const auto child = below(e, level);
-            entry& target = table_at(with)[i]; // not linked in yet
             if (format::hierarchical_write || !format::is_table(e, level)) {
                 const bool protect = copied_on_write(e, level);
                 if (protect && forbid_write(source + i))
                     to.invalidate_everything();
                 acquire_reference(memory_, child);
-                target = protect ? format::without_write(e) : e;
+                target[i] = protect ? format::without_write(e) : e;
             } else if (level == 1) {
                 if (memory_.frames.references(child) == 1 && forbid_write_in(child))
                     to.invalidate_everything();
                 acquire_reference(memory_, child);
-                target = e;
+                target[i] = e;
             } else {
-                const auto copy = EXO_TRY(memory_.frames.allocate(0));
-                __builtin_memset(table_at(copy), 0, page_size);
-                describe(copy, level - 1, 0);
-                target = format::table(copy.address());
-                ++used;
-                EXO_TRY(share_in(child, copy, level - 1, hal::entries_per_table<format>, to));
-                continue;
+                const auto copy = memory_.frames.allocate(0);
+                if (!copy) {
+                    outcome = fail(copy.error());
+                    return;
+                }
+                memory_.zero(*copy);
+                describe(*copy, level - 1, 0);
+                target[i] = format::table(copy->address());
+                outcome = share_in(child, *copy, level - 1, to);
             }
             ++used;
-        }
-        return {};
+        });
+        return outcome;
     }
     bool forbid_write_in(frame_number last_level)
     {
