@@ -84,9 +84,7 @@ public:
     }
     void on_exception(frame& f, proc::fault what)
     {
-        auto info = proc::signal_of_fault(what);
-        info.value = f.rip;
-        proc::raise_fault(this->current_thread(), info);
+        proc::raise_fault(this->current_thread(), proc::signal_of_fault(what, f.rip));
     }
     void on_return_to_user(frame& f)
     {

@@ -569,6 +569,9 @@ template <class System>
         if (const auto files = target.find_descriptors())
             files->set_limit(next.soft);
     }
+    if (which == proc::resource::stack)
+        if (const auto image = target.find_image())
+            image->space().limit_growth(next.soft);
     target.limits[which] = next;
     return {};
 }

@@ -80,6 +80,9 @@ public:
     // regions that are there took the advice.
     [[nodiscard]] result<> advise(virt_range range, void (*note)(region_advice&));
 
+    // From now on regions that grow may reach `bytes`; what they have, they keep.
+    void limit_growth(std::uint64_t bytes) noexcept;
+
     // Unmaps everything, and takes no memory to do so.
     void clear() noexcept;
 

@@ -338,6 +338,15 @@ result<> address_space<Memory>::protect(virt_range asked, protection access)
 }
 
 template <class Memory>
+void address_space<Memory>::limit_growth(std::uint64_t bytes) noexcept
+{
+    auto guard = lock();
+    for (region& r : regions_)
+        if (r.grows == growth::down)
+            r.limit = bytes;
+}
+
+template <class Memory>
 void address_space<Memory>::clear() noexcept
 {
     auto guard = lock();

@@ -20,19 +20,20 @@ enum class fault : std::uint8_t {
     general_protection, // SIGSEGV, SI_KERNEL; also every exception that has no line of its own
 };
 
-[[nodiscard]] constexpr signal_info signal_of_fault(fault what)
+// `instruction` is the address of the one that the processor objects to.
+[[nodiscard]] constexpr signal_info signal_of_fault(fault what, std::uint64_t instruction)
 {
     switch (what) {
     case fault::divide_error:
-        return {.number = signal::sigfpe, .code = signal_code::integer_divide};
+        return {.number = signal::sigfpe, .code = signal_code::integer_divide, .value = instruction};
     case fault::floating_point:
-        return {.number = signal::sigfpe, .code = signal_code::float_invalid};
+        return {.number = signal::sigfpe, .code = signal_code::float_invalid, .value = instruction};
     case fault::debug:
-        return {.number = signal::sigtrap, .code = signal_code::trace};
+        return {.number = signal::sigtrap, .code = signal_code::trace, .value = instruction};
     case fault::breakpoint:
         return {.number = signal::sigtrap, .code = signal_code::kernel};
     case fault::invalid_opcode:
-        return {.number = signal::sigill, .code = signal_code::illegal_operand};
+        return {.number = signal::sigill, .code = signal_code::illegal_operand, .value = instruction};
     case fault::alignment:
         return {.number = signal::sigbus, .code = signal_code::alignment};
     case fault::stack_segment:
