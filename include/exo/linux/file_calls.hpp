@@ -12,8 +12,8 @@
 
 namespace exo::linux_abi {
 
-template <class System>
-constexpr void add_file_calls(call_table<System>& table)
+template <class System, class Table>
+constexpr void add_file_calls(Table& table)
 {
     using enum number;
     // Bytes.

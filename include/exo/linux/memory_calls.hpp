@@ -304,8 +304,8 @@ result<void> sys_msync(call<System>& c, std::uint64_t address, std::uint64_t len
     return {};
 }
 
-template <class System>
-constexpr void add_memory_calls(call_table<System>& table)
+template <class System, class Table>
+constexpr void add_memory_calls(Table& table)
 {
     table.template set<sys_mmap<System>>(number::mmap);
     table.template set<sys_munmap<System>>(number::munmap);

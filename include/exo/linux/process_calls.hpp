@@ -599,7 +599,7 @@ result<void> sys_prlimit64(call<System>& c, std::int32_t id, std::uint32_t which
 template <class System>
 result<void> sys_getrlimit(call<System>& c, std::uint32_t which, user_addr to)
 {
-    return sys_prlimit64(c, 0, which, {}, to);
+    return to.value() == 0 ? result<void>{fail(errors::bad_address)} : sys_prlimit64(c, 0, which, {}, to);
 }
 
 template <class System>
@@ -626,8 +626,8 @@ result<void> sys_getrusage(call<System>& c, std::int32_t who, user_addr to)
     return c.write_object(to, to_record(usage));
 }
 
-template <class System>
-constexpr void add_process_calls(call_table<System>& table)
+template <class System, class Table>
+constexpr void add_process_calls(Table& table)
 {
     table.template set<sys_fork<System>>(number::fork);
     table.template set<sys_vfork<System>>(number::vfork);

@@ -236,8 +236,8 @@ result<void> sys_rt_sigqueueinfo(call<System>& c, std::int32_t id, std::uint32_t
     return s == proc::signal::none ? result<void>{} : proc::post<System>(guard, *target, sent);
 }
 
-template <class System>
-constexpr void add_signal_calls(call_table<System>& table)
+template <class System, class Table>
+constexpr void add_signal_calls(Table& table)
 {
     table.template set<sys_rt_sigaction<System>>(number::rt_sigaction);
     table.template set<sys_rt_sigprocmask<System>>(number::rt_sigprocmask);

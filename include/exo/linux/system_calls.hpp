@@ -153,8 +153,8 @@ result<std::uint64_t> sys_futex(call<System>& c, user_addr word, std::uint32_t o
     return std::uint64_t{0};
 }
 
-template <class System>
-constexpr void add_system_calls(call_table<System>& table)
+template <class System, class Table>
+constexpr void add_system_calls(Table& table)
 {
     table.template set<sys_uname<System>>(number::uname);
     table.template set<sys_sysinfo<System>>(number::sysinfo);

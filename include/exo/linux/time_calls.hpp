@@ -204,8 +204,8 @@ result<std::int64_t> sys_times(call<System>& c, user_addr to)
     return static_cast<std::int64_t>(c.system.now().nanoseconds() / tick);
 }
 
-template <class System>
-constexpr void add_time_calls(call_table<System>& table)
+template <class System, class Table>
+constexpr void add_time_calls(Table& table)
 {
     table.template set<sys_clock_gettime<System>>(number::clock_gettime);
     table.template set<sys_clock_getres<System>>(number::clock_getres);
