@@ -1,7 +1,9 @@
 // A tree of processes that write over memory they share by copy-on-write: each checks every byte that it should see.
+// Beside it lies memory that they share on purpose, to which each adds its number.
 //
-// Arguments: depth, children per node, pages. Memory that a process writes is stamped with its own number; what it has
-// not written still shows the ancestor that did.
+// Arguments: depth, children per node, pages, and the distance of one page from the next, in pages: with a large one,
+// each is below page tables of its own. Memory that a process writes is stamped with its own number; what it has not
+// written still shows the ancestor that did.
 
 #include <stdint.h>
 #include <stdio.h>
@@ -14,9 +16,13 @@
 namespace {
 
 uint32_t* area;
+uint32_t* shared;
 uint32_t* expected;
 size_t pages;
+size_t distance;
 constexpr size_t words = 4096 / sizeof(uint32_t);
+
+uint32_t* page_of(uint32_t* of, size_t page) { return of + page * distance * words; }
 
 uint32_t next(uint32_t& state)
 {
@@ -33,7 +39,7 @@ void stamp(uint32_t id)
         const size_t page = next(state) % pages;
         expected[page] = id;
         for (size_t w = 0; w < words; ++w)
-            area[page * words + w] = id ^ static_cast<uint32_t>(page * words + w);
+            page_of(area, page)[w] = id ^ static_cast<uint32_t>(page * words + w);
     }
 }
 
@@ -41,7 +47,7 @@ bool intact()
 {
     for (size_t page = 0; page < pages; ++page)
         for (size_t w = 0; w < words; ++w)
-            if (area[page * words + w] != (expected[page] ^ static_cast<uint32_t>(page * words + w)))
+            if (page_of(area, page)[w] != (expected[page] ^ static_cast<uint32_t>(page * words + w)))
                 return false;
     return true;
 }
@@ -49,6 +55,8 @@ bool intact()
 int node(uint32_t id, int depth, int children)
 {
     stamp(id);
+    for (size_t page = 0; page < pages; ++page)
+        __atomic_fetch_add(page_of(shared, page), id, __ATOMIC_RELAXED);
     int failures = 0;
     if (depth > 0) {
         pid_t pids[16];
@@ -69,6 +77,22 @@ int node(uint32_t id, int depth, int children)
     return !intact() || failures ? 1 : 0;
 }
 
+// What all nodes of the tree add together.
+uint32_t sum_of(uint32_t id, int depth, int children)
+{
+    uint32_t sum = id;
+    for (int c = 0; depth > 0 && c < children; ++c)
+        sum += sum_of(id * 16 + static_cast<uint32_t>(c) + 1, depth - 1, children);
+    return sum;
+}
+
+uint32_t* map(int kind)
+{
+    void* at = mmap(nullptr, pages * distance * 4096, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                    0);
+    return at == MAP_FAILED ? nullptr : static_cast<uint32_t*>(at);
+}
+
 } // namespace
 
 int main(int argc, char** argv)
@@ -76,14 +100,18 @@ int main(int argc, char** argv)
     const int depth = argc > 1 ? atoi(argv[1]) : 3;
     const int children = argc > 2 ? atoi(argv[2]) : 3;
     pages = argc > 3 ? static_cast<size_t>(atoi(argv[3])) : 64;
-    const size_t bytes = pages * 4096;
-    area = static_cast<uint32_t*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    distance = argc > 4 ? static_cast<size_t>(atoi(argv[4])) : 1;
+    area = map(MAP_PRIVATE);
+    shared = map(MAP_SHARED);
     expected = static_cast<uint32_t*>(calloc(pages, sizeof(uint32_t)));
-    if (area == MAP_FAILED || !expected)
+    if (!area || !shared || !expected)
         return 3;
     for (size_t i = 0; i < pages * words; ++i)
-        area[i] = static_cast<uint32_t>(i);
-    const int result = node(1, depth, children);
+        page_of(area, i / words)[i % words] = static_cast<uint32_t>(i);
+    int result = node(1, depth, children);
+    for (size_t page = 0; page < pages; ++page)
+        if (*page_of(shared, page) != sum_of(1, depth, children))
+            result = 1;
     printf("fork tree: %s\n", result == 0 ? "every byte as written" : "WRONG");
     return result;
 }
