@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <optional>
 #include <random>
 #include <type_traits>
 
 #include <mm/space_world.hpp>
+#include <random_runs.hpp>
 
 using namespace exo;
 using namespace space_test;
@@ -34,7 +36,9 @@ public:
     using world_type = world<Format, Fill>;
     using space = typename world_type::space;
 
-    explicit story(unsigned seed) : random_{seed}, w_{large_pages ? 16384u : 2048u, cpu_count}
+    explicit story(unsigned seed)
+        : cpu_count_{cpu_counts[seed % std::size(cpu_counts)]}, random_{seed},
+          w_{large_pages ? 16384u : 2048u, cpu_count_, id_limits[seed % std::size(id_limits)]}
     {
         w_.machine.entries.mark_at_awkward_moments(seed);
         for (auto& f : files_)
@@ -51,9 +55,9 @@ public:
             end(0);
     }
 
-    void run(int steps)
+    void run(unsigned steps)
     {
-        for (int i = 0; i < steps; ++i) {
+        for (unsigned i = 0; i < steps; ++i) {
             step();
             if (i % 64 == 0)
                 check();
@@ -73,7 +77,9 @@ public:
     [[nodiscard]] std::uint64_t large_pages_split() const { return w_.memory.counters.large_pages_split.value(); }
 
 private:
-    static constexpr unsigned cpu_count = 3;
+    // By seed: machines of all sizes, without address-space ids, with fewer than spaces, and with enough.
+    static constexpr unsigned cpu_counts[] = {1, 3, 5, 8};
+    static constexpr unsigned id_limits[] = {16, 1, 4};
     static constexpr std::size_t space_limit = 5;
     static constexpr bool large_pages = std::is_same_v<Fill, greedy>;
     static constexpr std::uint64_t window_pages = 24;
@@ -148,7 +154,7 @@ private:
             return read | write;
         }
     }
-    unsigned some_cpu() { return static_cast<unsigned>(below(cpu_count)); }
+    unsigned some_cpu() { return static_cast<unsigned>(below(cpu_count_)); }
     void on_some_cpu(auto f) { w_.machine.cpus.on(some_cpu(), f); }
 
     // CPUs that have the space loaded remember what they can, one of them changes something, and then all look.
@@ -156,19 +162,38 @@ private:
     {
         one_space& one = spaces_[below(spaces_.size())];
         const auto range = some_range();
-        for (unsigned cpu = 0; cpu < cpu_count; ++cpu) {
+        for (unsigned cpu = 0; cpu < cpu_count_; ++cpu) {
             if (chance(2))
                 w_.machine.cpus.on(cpu, [&] { w_.activate(*one.real); });
+            else if (chance(4))
+                go_idle(cpu);
             for (int i = 0; i < 4; ++i)
                 w_.machine.unit.speculate(cpu, page_in(range));
             if (chance(4))
                 w_.machine.unit.evict_something(cpu, random_);
         }
+        const auto idle = calls_of_idle_cpus();
         on_some_cpu([&] { act(one, range); });
-        for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+        for (const auto& [cpu, calls] : idle)
+            REQUIRE(w_.machine.cpus.calls_served(cpu) == calls);
+        for (unsigned cpu = 0; cpu < cpu_count_; ++cpu)
             for (one_space& other : spaces_)
                 if (w_.machine.unit.current(cpu).table == other.real->root())
                     w_.machine.cpus.on(cpu, [&] { look(other, page_in(range)); });
+    }
+
+    void go_idle(unsigned cpu)
+    {
+        for (one_space& one : spaces_)
+            w_.machine.cpus.on(cpu, [&] { w_.deactivate(*one.real); });
+    }
+    std::map<unsigned, std::size_t> calls_of_idle_cpus()
+    {
+        std::map<unsigned, std::size_t> calls;
+        for (unsigned cpu = 0; cpu < cpu_count_; ++cpu)
+            if (w_.machine.unit.current(cpu).table == w_.kernel_root.address())
+                calls[cpu] = w_.machine.cpus.calls_served(cpu);
+        return calls;
     }
 
     void act(one_space& one, virt_range range)
@@ -368,7 +393,7 @@ private:
     }
     void end(std::size_t which)
     {
-        for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+        for (unsigned cpu = 0; cpu < cpu_count_; ++cpu)
             w_.machine.cpus.on(cpu, [&] { w_.deactivate(*spaces_[which].real); });
         spaces_.erase(spaces_.begin() + static_cast<std::ptrdiff_t>(which));
     }
@@ -403,6 +428,7 @@ private:
         w_.check_counts(all, std::move(held));
     }
 
+    const unsigned cpu_count_;
     std::mt19937 random_;
     world_type w_;
     std::array<std::optional<file>, 2> files_;
@@ -414,21 +440,19 @@ private:
 
 TEST_CASE_TEMPLATE("Random lives of spaces that fork agree with the model, on every format", Format, EXO_EVERY_FORMAT)
 {
-    for (unsigned seed = 1; seed <= 12; ++seed) {
-        CAPTURE(seed);
-        story<Format, one_page_each>{seed}.run(4000);
-    }
+    constexpr unsigned steps = 4000;
+    exo_test::random_runs(12, steps, [](unsigned seed) { story<Format, one_page_each>{seed}.run(steps); });
 }
 
 TEST_CASE_TEMPLATE("Random lives of spaces with large pages agree with the model, on every format", Format,
                    EXO_EVERY_FORMAT)
 {
     std::uint64_t split = 0;
-    for (unsigned seed = 1; seed <= 2; ++seed) {
-        CAPTURE(seed);
+    constexpr unsigned steps = 1500;
+    exo_test::random_runs(2, steps, [&](unsigned seed) {
         story<Format, greedy> lives{seed};
-        lives.run(1500);
+        lives.run(steps);
         split += lives.large_pages_split();
-    }
+    });
     CHECK(split > 10);
 }

@@ -2,6 +2,8 @@
 
 #include "mapper_world.hpp"
 
+#include <random_runs.hpp>
+
 #include <algorithm>
 #include <map>
 #include <random>
@@ -317,13 +319,13 @@ private:
 TEST_CASE_TEMPLATE("any sequence of changes does what a map of pages does, as seen by every CPU", Format,
                    EXO_EVERY_FORMAT)
 {
-    for (unsigned seed = 1; seed <= 8; ++seed) {
-        CAPTURE(seed);
+    constexpr unsigned steps = 2000;
+    exo_test::random_runs(8, steps, [](unsigned seed) {
         random_run<Format> run{seed};
-        for (int i = 0; i < 2000; ++i) {
+        for (unsigned i = 0; i < steps; ++i) {
             CAPTURE(i);
             run.step();
         }
         run.compare_all();
-    }
+    });
 }
