@@ -1,13 +1,25 @@
 #!/usr/bin/env bash
 # without_invalidation.sh SOURCE WORK [HEADER...]: takes the places of include/exo/mm that record or make an
-# invalidation out, one at a time, and runs the mm tests without it. Fails when they pass all the same.
+# invalidation, or have a CPU told of one, out, one at a time, and the checks by which a CPU that was not told notices;
+# runs the mm tests without each. Fails when they pass all the same.
 set -u
 source=$(cd "$1" && pwd) work=$2
 shift 2
 headers=("$@")
 ((${#headers[@]})) || mapfile -t headers < <(cd "$source/include/exo/mm" && ls -- *.hpp)
 cxx=(${CXX:-g++-12} -std=c++23 -O1 -w)
-tests=("$source"/test/mm/*.cpp)
+mapfile -t tests < <(ls -Sr -- "$source"/test/mm/*.cpp) # the quickest to compile first
+# A call that is a statement by itself.
+place='([a-z_]+\.)*(batch_?|pending_|how_|to|tlb|ipi_|what|running)\.(invalidate[a-z_]*|flush|apply|call|join)\(.*\);'
+# HEADER:WHAT IT DOES THEN:SED EXPRESSION
+checks=(
+    'remembered_spaces.hpp:keeps what is older than the space:s/known.generation == generation [?]/true ?/'
+    'remembered_spaces.hpp:keeps what another space left under an id:s/[{]space, never[}]/{space, generation}/'
+    'remembered_spaces.hpp:takes a later call for the earlier one too:s/if [(]known.generation [+] 1 == generation[)]//'
+    'shootdown.hpp:counts no change:s/space.advance[(][)]/space.generation()/'
+    'shootdown.hpp:forgets nothing on the CPU itself:s/^ *forget_here[(]asked[)];//'
+    'shootdown.hpp:takes a call that came late for one in time:s/ && p.loaded_ == &asked.space//'
+)
 
 rm -rf "$work"
 mkdir -p "$work"
@@ -35,24 +47,33 @@ survives "$source/include" || {
 }
 cp -r "$source/include" "$work/include"
 removed=0 missed=0
+
+# without HEADER WHAT SED: whether a test fails when HEADER is changed so.
+without() {
+    local original=$source/include/exo/mm/$1 copy=$work/include/exo/mm/$1
+    sed -E "$3" "$original" >"$copy"
+    cmp -s "$original" "$copy" && {
+        echo "$1 is the same without: $2"
+        exit 2
+    }
+    removed=$((removed + 1))
+    if survives "$work/include"; then
+        missed=$((missed + 1))
+        echo "NOT FOUND: $1: $2"
+    else
+        echo "found by $finder: $1: $2"
+    fi
+    cp "$original" "$copy"
+}
+
 for header in "${headers[@]}"; do
-    original=$source/include/exo/mm/$header
-    copy=$work/include/exo/mm/$header
     while IFS=: read -r line text; do
-        sed "${line}s/\b\(batch_*\|pending_\|how_\|to\)[.]\(invalidate[a-z_]*\|flush\)(.*);/;/" "$original" >"$copy"
-        cmp -s "$original" "$copy" && {
-            echo "$header:$line cannot be taken out by itself: $text"
-            exit 2
-        }
-        removed=$((removed + 1))
-        if survives "$work/include"; then
-            missed=$((missed + 1))
-            echo "NOT FOUND: $header:$line $text"
-        else
-            echo "found by $finder: $header:$line $text"
-        fi
-        cp "$original" "$copy"
-    done < <(grep -nE '\b(batch_?|pending_|how_|to)\.(invalidate[a-z_]*|flush)\(.*;' "$original")
+        without "$header" "$line $text" "${line}s/$place/;/"
+    done < <(grep -nE "\b$place" "$source/include/exo/mm/$header")
+    for check in "${checks[@]}"; do
+        IFS=: read -r where what change <<<"$check"
+        [[ $where == "$header" ]] && without "$header" "$what" "$change"
+    done
 done
-echo "$removed invalidations taken out, $missed of them without a test that fails"
+echo "$removed places taken out, $missed of them without a test that fails"
 ((removed > 0 && missed == 0))
