@@ -4,6 +4,7 @@
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/arch/x86_64/registers.hpp>
+#include <exo/arch/x86_64/tlb.hpp>
 #include <exo/arch/x86_64/trap_frame.hpp>
 
 extern "C" {
@@ -53,6 +54,7 @@ void enable_features() noexcept
     bits |= found.smep ? x86_64::cr4::smep : 0;
     bits |= found.smap ? x86_64::cr4::smap : 0;
     bits |= found.xsave ? x86_64::cr4::xsave : 0;
+    bits |= x86_64::uses_ids(found) ? x86_64::cr4::pcid : 0; // entry.S left CR3[11:0] clear
     x86_64::write_cr4(bits);
     if (found.xsave)
         x86_64::write_xcr0(x86_64::fpu_layout::for_cpu(found).components);

@@ -106,7 +106,7 @@ private:
     using format = x86_64::paging_4_level;
     using table_mapper = mm::mapper<format, direct_map, x86_64::paging_entries, frame_supply>;
     using retired = mm::retired_tables<format, direct_map, x86_64::paging_entries, frame_supply>;
-    using batch = mm::flush_batch<mm::local_flusher<local_tlb>, retired>;
+    using batch = mm::flush_batch<mm::shared_half_flusher<local_tlb>, retired>;
 
     static constexpr std::uint64_t slot_bytes = stack_bytes + page_size;
     static constexpr unsigned slots = 4096;
@@ -126,7 +126,7 @@ private:
     [[no_unique_address]] direct_map memory_;
     [[no_unique_address]] x86_64::paging_entries entries_;
     local_tlb tlb_;
-    mm::local_flusher<local_tlb> flusher_{tlb_};
+    mm::shared_half_flusher<local_tlb> flusher_{tlb_};
     frame_supply& frames_;
     table_mapper mapper_;
     static_vector<phys_range, mm::memory_map::capacity> reached_; // by the direct map

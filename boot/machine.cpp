@@ -178,6 +178,7 @@ void machine::describe_processor()
     processor_flags.add_if(f.global_pages, "pge");
     processor_flags.add_if(f.invariant_tsc, "constant_tsc nonstop_tsc");
     processor_flags.add_if(f.pcid, "pcid");
+    processor_flags.add_if(f.invpcid, "invpcid");
     processor_flags.add_if(f.x2apic, "x2apic");
     processor_flags.add_if(f.tsc_deadline, "tsc_deadline_timer");
     processor_flags.add_if(f.xsave, "xsave");

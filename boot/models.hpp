@@ -10,6 +10,7 @@
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/arch/x86_64/registers.hpp>
+#include <exo/arch/x86_64/tlb.hpp>
 #include <exo/arch/x86_64/trap_frame.hpp>
 #include <exo/base/check.hpp>
 #include <exo/hal/context.hpp>
@@ -93,37 +94,23 @@ private:
 };
 static_assert(hal::PhysAccess<direct_map>);
 
-// Without address-space ids.
-struct local_tlb {
-    void invalidate_page(virt_addr a) noexcept { x86_64::invalidate_page(a.value()); }
-    void invalidate_range(const virt_range& r, std::uint64_t step) noexcept
+struct paging_instructions {
+    [[nodiscard]] const x86_64::cpu_features& features() const noexcept { return boot::features(); }
+    [[nodiscard]] std::uint64_t read_cr3() const noexcept { return x86_64::read_cr3(); }
+    void write_cr3(std::uint64_t value) const noexcept { x86_64::write_cr3(value); }
+    [[nodiscard]] std::uint64_t read_cr4() const noexcept { return x86_64::read_cr4(); }
+    void write_cr4(std::uint64_t value) const noexcept { x86_64::write_cr4(value); }
+    void invlpg(std::uint64_t address) const noexcept { x86_64::invalidate_page(address); }
+    void invpcid(x86_64::invpcid_type type, const x86_64::invpcid_descriptor& what) const noexcept
     {
-        for (virt_addr a = r.begin; a != r.end; a += step)
-            invalidate_page(a);
-    }
-    void invalidate_space(hal::address_space_id) noexcept { x86_64::write_cr3(x86_64::read_cr3()); }
-    // Changing CR4.PGE forgets global pages too (SDM volume 3, 4.10.4.1).
-    void invalidate_all() noexcept
-    {
-        const std::uint64_t bits = x86_64::read_cr4();
-        if (bits & x86_64::cr4::global_pages) {
-            x86_64::write_cr4(bits & ~x86_64::cr4::global_pages);
-            x86_64::write_cr4(bits);
-        } else {
-            invalidate_space({});
-        }
+        x86_64::invalidate(type, what);
     }
 };
+
+using local_tlb = x86_64::tlb<paging_instructions>;
 static_assert(hal::Tlb<local_tlb>);
 
-struct page_table_root {
-    void load(const hal::translation_root& root, hal::remembered) noexcept { x86_64::write_cr3(root.table.value()); }
-    [[nodiscard]] hal::translation_root current() const noexcept
-    {
-        return {phys_addr{x86_64::read_cr3() & x86_64::paging_4_level::address_mask}, {}};
-    }
-    [[nodiscard]] unsigned id_limit() const noexcept { return 1; }
-};
+using page_table_root = x86_64::page_table_root<paging_instructions>;
 static_assert(hal::TranslationRoot<page_table_root>);
 
 // No other CPU runs, so nobody is to be called.

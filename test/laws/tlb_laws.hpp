@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
+
 #include <exo/base/range.hpp>
 #include <exo/hal/tlb.hpp>
 #include <exo/hal/translation_root.hpp>
@@ -19,8 +21,9 @@ void check_tlb(Machine& machine, Paging& paging, exo::phys_addr root, exo::phys_
                exo::virt_addr global, exo::virt_addr large)
 {
     using namespace exo;
-    const hal::translation_root one{root, hal::address_space_id{1}};
-    const hal::translation_root two{other, hal::address_space_id{2}};
+    const bool ids = paging.id_limit() > 2;
+    const hal::translation_root one{root, hal::address_space_id{static_cast<std::uint16_t>(ids ? 1 : 0)}};
+    const hal::translation_root two{other, hal::address_space_id{static_cast<std::uint16_t>(ids ? 2 : 0)}};
     const auto remember_all = [&] {
         for (std::uint64_t i = 0; i < 4; ++i)
             machine.remember(pages + i * page_size);
@@ -58,12 +61,26 @@ void check_tlb(Machine& machine, Paging& paging, exo::phys_addr root, exo::phys_
 
     remember_all();
     paging.load(two, hal::remembered::keep);
-    CHECK(remembered(pages)); // its own, from the beginning
+    CHECK(remembered(pages) == ids); // its own, from the beginning
     paging.load(one, hal::remembered::keep);
-    CHECK(remembered(pages));
+    CHECK(remembered(pages) == ids);
     paging.load(one, hal::remembered::forget);
     CHECK(!remembered(pages));
     CHECK(remembered(global));
+
+    // What is remembered of a space that is not loaded can be forgotten as well.
+    if (ids) {
+        paging.load(two, hal::remembered::keep);
+        remember_all();
+        paging.load(one, hal::remembered::keep);
+        remember_all();
+        paging.invalidate_space(two.id);
+        CHECK(remembered(pages));
+        paging.load(two, hal::remembered::keep);
+        CHECK(!remembered(pages));
+        CHECK(remembered(global));
+        paging.load(one, hal::remembered::keep);
+    }
 
     remember_all();
     paging.invalidate_all();

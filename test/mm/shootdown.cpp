@@ -2,6 +2,7 @@
 
 #include "mapper_world.hpp"
 
+#include <cstring>
 #include <functional>
 #include <optional>
 
@@ -266,6 +267,34 @@ TEST_CASE("a space is not taken for one that is gone, though it stands in the sa
     w.map(*s, there);
     w.load(1, *s);
     CHECK(w.use(1) == there);
+}
+
+TEST_CASE("a table of the half that all spaces share is forgotten under every id before it is used again")
+{
+    using machine = sim::machine<format>;
+    using retired = mm::retired_tables<format, sim::physical_memory, machine::entries_type, sim::frame_pool>;
+    constexpr virt_addr shared{0xffff'8000'0000'0000};
+    machine m{256};
+    const phys_addr one = *mm::allocate_table(m.memory, m.frames), other = *mm::allocate_table(m.memory, m.frames);
+    mm::mapper<format, sim::physical_memory, machine::entries_type, sim::frame_pool> map{one, m.memory, m.entries,
+                                                                                         m.frames};
+    mm::shared_half_flusher flusher{m.paging};
+    mm::flush_batch<decltype(flusher), retired> batch{flusher, retired{m.memory, m.entries, m.frames}};
+    const mm::page_attributes kernel_data{.access = mm::kernel_data, .global = true};
+    REQUIRE(map.map_page(shared, here, kernel_data, batch));
+    const auto top = hal::index_at<format>(shared, format::levels - 1) * sizeof(format::entry);
+    std::memcpy(m.memory.to_pointer(other + top), m.memory.to_pointer(one + top), sizeof(format::entry));
+
+    m.paging.load({other, hal::address_space_id{2}}, remembered::forget);
+    CHECK(m.access(shared, mm::access::read, sim::privilege::kernel));
+    m.paging.load({one, hal::address_space_id{1}}, remembered::forget);
+    REQUIRE(map.unmap_page(shared, batch));
+    batch.flush();
+    REQUIRE(map.map_page(shared, phys_addr{}, kernel_data, batch, 1)); // in place of the empty table
+    batch.flush();
+    m.paging.load({other, hal::address_space_id{2}}, remembered::keep);
+    CHECK(m.access(shared, mm::access::read, sim::privilege::kernel) == phys_addr{});
+    CHECK(m.unit.violations().empty());
 }
 
 TEST_CASE("a CPU gives each of the spaces that it ran last an id, and takes back the one given out first")

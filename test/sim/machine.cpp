@@ -12,6 +12,7 @@
 
 #include <exo/arch/riscv64/sv48.hpp>
 #include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/tlb.hpp>
 #include <exo/mm/shootdown.hpp>
 #include <exo/sim/machine.hpp>
 
@@ -54,7 +55,7 @@ bool panics(F f)
 // Tables written by hand: one path, so that a test decides what is told to whom.
 template <class Format>
 struct by_hand : sim::machine<Format> {
-    explicit by_hand(unsigned cpu_count = 1) : sim::machine<Format>{64, cpu_count} {}
+    explicit by_hand(unsigned cpu_count = 1, unsigned id_limit = 16) : sim::machine<Format>{64, cpu_count, id_limit} {}
 
     phys_addr new_table()
     {
@@ -88,6 +89,92 @@ struct by_hand : sim::machine<Format> {
 
 constexpr virt_addr page{0x1234'5000};
 
+template <class Format, class Paging>
+void check_tlb_of(by_hand<Format>& m, Paging& paging)
+{
+    const phys_addr roots[] = {m.new_table(), m.new_table()};
+    const virt_addr large{0x8000'0000};
+    for (const phys_addr root : roots) {
+        for (std::uint64_t i = 0; i < 4; ++i)
+            *m.path(root, page + i * page_size, 0) = Format::leaf(phys_addr{i * page_size}, 0, user_data);
+        auto global = user_data;
+        global.global = true;
+        *m.path(root, page + 8 * page_size, 0) = Format::leaf(phys_addr{0}, 0, global);
+        *m.path(root, large, 1) = Format::leaf(phys_addr{0}, 1, user_data);
+    }
+    laws::check_tlb(m, paging, roots[0], roots[1], page, page + 8 * page_size, large + 5 * page_size);
+    CHECK(m.unit.violations().empty());
+}
+
+// CR3, CR4, INVLPG and INVPCID as the SDM describes them, for CPU 0 of the simulated machine.
+class x86_processor {
+public:
+    x86_processor(sim::mmu<format>& unit, const x86_64::cpu_features& features) : unit_{unit}, features_{features} {}
+
+    const x86_64::cpu_features& features() const noexcept { return features_; }
+    std::uint64_t read_cr3() const noexcept { return cr3_; }
+    void write_cr3(std::uint64_t value) noexcept
+    {
+        EXO_CHECK(ids() || (value & (x86_64::cr3::id_mask | x86_64::cr3::keep)) == 0);
+        cr3_ = value & ~x86_64::cr3::keep;
+        unit_.load(0, {phys_addr{value & format::address_mask}, id_in(value)},
+                   (value & x86_64::cr3::keep) != 0 ? hal::remembered::keep : hal::remembered::forget);
+    }
+    std::uint64_t read_cr4() const noexcept { return cr4_; }
+    void write_cr4(std::uint64_t value) noexcept
+    {
+        const std::uint64_t changed = cr4_ ^ value;
+        if ((changed & value & x86_64::cr4::pcid) != 0)
+            EXO_CHECK(features_.pcid && (cr3_ & x86_64::cr3::id_mask) == 0);
+        if ((changed & x86_64::cr4::global_pages) != 0)
+            unit_.invalidate_all(0);
+        cr4_ = value;
+    }
+    void invlpg(std::uint64_t address) noexcept { unit_.invalidate_page(0, virt_addr{address}); }
+    void invpcid(x86_64::invpcid_type type, const x86_64::invpcid_descriptor& what) noexcept
+    {
+        EXO_CHECK(features_.invpcid);
+        EXO_CHECK(what.id <= (ids() ? x86_64::cr3::id_mask : 0));
+        if (type == x86_64::invpcid_type::all)
+            return unit_.invalidate_all(0);
+        EXO_CHECK(type == x86_64::invpcid_type::id);
+        unit_.invalidate_space(0, id_in(what.id));
+    }
+
+private:
+    bool ids() const { return (cr4_ & x86_64::cr4::pcid) != 0; }
+    static hal::address_space_id id_in(std::uint64_t value)
+    {
+        return hal::address_space_id{static_cast<std::uint16_t>(value & x86_64::cr3::id_mask)};
+    }
+
+    sim::mmu<format>& unit_;
+    const x86_64::cpu_features features_;
+    std::uint64_t cr3_{};
+    std::uint64_t cr4_{x86_64::cr4::global_pages};
+};
+
+// The two models over it, as one object.
+struct x86_instructions {
+    x86_processor* cpu;
+    const x86_64::cpu_features& features() const noexcept { return cpu->features(); }
+    std::uint64_t read_cr3() const noexcept { return cpu->read_cr3(); }
+    void write_cr3(std::uint64_t value) noexcept { cpu->write_cr3(value); }
+    std::uint64_t read_cr4() const noexcept { return cpu->read_cr4(); }
+    void write_cr4(std::uint64_t value) noexcept { cpu->write_cr4(value); }
+    void invlpg(std::uint64_t address) noexcept { cpu->invlpg(address); }
+    void invpcid(x86_64::invpcid_type type, const x86_64::invpcid_descriptor& what) noexcept
+    {
+        cpu->invpcid(type, what);
+    }
+};
+struct x86_paging : x86_64::tlb<x86_instructions>, x86_64::page_table_root<x86_instructions> {
+    explicit x86_paging(x86_processor& cpu)
+        : x86_64::tlb<x86_instructions>{{&cpu}}, x86_64::page_table_root<x86_instructions>{{&cpu}}
+    {
+    }
+};
+
 } // namespace
 
 TEST_CASE("memory, frames, CPUs and entries keep the laws of their traits")
@@ -105,19 +192,29 @@ TEST_CASE("memory, frames, CPUs and entries keep the laws of their traits")
 
 TEST_CASE_TEMPLATE("the TLB of the simulated machine keeps the laws", Format, x86_64::paging_4_level, riscv64::sv48)
 {
-    by_hand<Format> m;
-    const phys_addr roots[] = {m.new_table(), m.new_table()};
-    const virt_addr large{0x8000'0000};
-    for (const phys_addr root : roots) {
-        for (std::uint64_t i = 0; i < 4; ++i)
-            *m.path(root, page + i * page_size, 0) = Format::leaf(phys_addr{i * page_size}, 0, user_data);
-        auto global = user_data;
-        global.global = true;
-        *m.path(root, page + 8 * page_size, 0) = Format::leaf(phys_addr{0}, 0, global);
-        *m.path(root, large, 1) = Format::leaf(phys_addr{0}, 1, user_data);
+    for (const unsigned id_limit : {1u, 16u}) {
+        by_hand<Format> m{1, id_limit};
+        check_tlb_of(m, m.paging);
     }
-    laws::check_tlb(m, m.paging, roots[0], roots[1], page, page + 8 * page_size, large + 5 * page_size);
-    CHECK(m.unit.violations().empty());
+}
+
+TEST_CASE("the TLB of x86-64 keeps the laws over the instructions that a CPU has, and uses none that it has not")
+{
+    using x86_64::cpu_features;
+    const cpu_features cpus[] = {
+        {.global_pages = true},
+        {.global_pages = true, .invpcid = true},
+        {.global_pages = true, .pcid = true},
+        {.global_pages = true, .pcid = true, .invpcid = true},
+    };
+    for (const cpu_features& features : cpus) {
+        by_hand<format> m;
+        x86_processor cpu{m.unit, features};
+        cpu.write_cr4(cpu.read_cr4() | (x86_64::uses_ids(features) ? x86_64::cr4::pcid : 0));
+        x86_paging paging{cpu};
+        CHECK(paging.id_limit() == (features.pcid && features.invpcid ? 4096 : 1));
+        check_tlb_of(m, paging);
+    }
 }
 
 TEST_CASE("the MMU grants what the tables grant, to the kernel and to the user")

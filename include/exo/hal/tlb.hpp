@@ -4,6 +4,7 @@
 //  - After invalidate_page(a) no access by this CPU in the loaded address space uses a translation of a's page,
 //    whatever its size, or a paging-structure entry on its path, that was read from the tables before the call. Global
 //    pages included.
+//    A path through tables that is remembered for another address space stays so.
 //  - invalidate_range(r, step) does so for r.begin, r.begin + step, ... below r.end.
 //  - invalidate_space(id) forgets everything tagged `id`, paging-structure entries included, global pages excepted.
 //  - invalidate_all() forgets everything, of every id, global pages included.

@@ -177,6 +177,24 @@ private:
     hal::address_space_id id_;
 };
 
+// The same for what all address spaces share, such as the kernel's half: a table there that goes away is forgotten under
+// every id. The pages are global, or there are no ids.
+template <hal::Tlb Tlb>
+class shared_half_flusher {
+public:
+    explicit shared_half_flusher(Tlb& tlb) : tlb_{tlb} {}
+    void flush(const invalidation& what) noexcept
+    {
+        if (what.everything())
+            tlb_.invalidate_all();
+        else
+            what.apply(tlb_, {});
+    }
+
+private:
+    Tlb& tlb_;
+};
+
 // RetiredFrames for page tables, without memory of its own: each table's first entry becomes a link that walkers take
 // for an absent one.
 template <hal::PteFormat Format, hal::PhysAccess Phys, hal::EntryStore<typename Format::entry> Entries,

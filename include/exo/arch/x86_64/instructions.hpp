@@ -6,6 +6,7 @@
 
 #include <exo/arch/x86_64/cpuid.hpp>
 #include <exo/arch/x86_64/descriptors.hpp>
+#include <exo/arch/x86_64/tlb.hpp>
 
 namespace exo::x86_64 {
 
@@ -110,6 +111,11 @@ inline void write_cr4(std::uint64_t value) noexcept { asm volatile("mov %0, %%cr
 inline void invalidate_page(std::uint64_t address) noexcept
 {
     asm volatile("invlpg (%0)" : : "r"(address) : "memory");
+}
+
+inline void invalidate(invpcid_type type, const invpcid_descriptor& what) noexcept
+{
+    asm volatile("invpcid %0, %1" : : "m"(what), "r"(type) : "memory");
 }
 
 inline std::uint64_t read_flags() noexcept
