@@ -52,6 +52,13 @@ char* anonymous(size_t bytes)
     must(area != MAP_FAILED, "mmap");
     return static_cast<char*>(area);
 }
+// The same in pages of 4 KiB, whatever the kernel would choose.
+char* anonymous_small_pages(size_t bytes)
+{
+    char* area = anonymous(bytes);
+    must(madvise(area, bytes, MADV_NOHUGEPAGE) == 0, "madvise");
+    return area;
+}
 
 void touch(char* area, size_t bytes)
 {
@@ -71,7 +78,7 @@ double loop(long n, Operation operation)
 
 double fork_call(long n, size_t bytes)
 {
-    char* area = anonymous(bytes);
+    char* area = anonymous_small_pages(bytes);
     touch(area, bytes);
     double total = 0;
     for (long i = 0; i < n; ++i) {
@@ -92,7 +99,7 @@ double faults(long n, bool shared_by_fork)
     double total = 0;
     constexpr long pages = 256;
     for (long done = 0; done < n; done += pages) {
-        char* area = anonymous(pages * page);
+        char* area = anonymous_small_pages(pages * page);
         if (!shared_by_fork) {
             const double start = now();
             touch(area, pages * page);
@@ -222,6 +229,7 @@ const struct {
      }},
     {"guest/fork_call/64KiB", [](long n) { return fork_call(n, 64 * 1024); }},
     {"guest/fork_call/64MiB", [](long n) { return fork_call(n, 64 << 20); }},
+    {"guest/fork_call/256MiB", [](long n) { return fork_call(n, 256 << 20); }},
     {"guest/anonymous_fault", [](long n) { return faults(n, false); }},
     {"guest/copy_on_write_fault", [](long n) { return faults(n, true); }},
     {"guest/mmap_munmap/4KiB", [](long n) { return loop(n, [] { munmap(anonymous(page), page); }); }},
