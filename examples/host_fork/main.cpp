@@ -97,7 +97,8 @@ private:
 
     machine machine_{frame_count};
     std::vector<mm::frame_info> records_{frame_count};
-    frames frames_{machine_.cpus, machine_.cpus, machine_.memory.frames().begin, records_, {}};
+    std::vector<mm::frame_cache> frame_caches_{1};
+    frames frames_{machine_.cpus, machine_.cpus, machine_.memory.frames().begin, records_, frame_caches_};
     std::vector<mm::heap_cache> heap_caches_{1};
     heap heap_{machine_.memory, frames_, machine_.cpus, machine_.cpus, heap_caches_};
     frame_number kernel_root_{make_kernel_root()};

@@ -83,9 +83,9 @@ class frames : public mm::frame_allocator<explored_cpus, explored_cpus, Atomics>
     using base = mm::frame_allocator<explored_cpus, explored_cpus, Atomics>;
 
 public:
-    frames(sim::physical_memory& memory, mmu& unit, explored_cpus& cpus,
-           std::span<typename base::frame_info> records)
-        : base{cpus, cpus, memory.frames().begin, records, {}}, memory_{memory}, unit_{unit}, cpus_{cpus}
+    frames(sim::physical_memory& memory, mmu& unit, explored_cpus& cpus, std::span<typename base::frame_info> records,
+           std::span<typename base::frame_cache> caches)
+        : base{cpus, cpus, memory.frames().begin, records, caches}, memory_{memory}, unit_{unit}, cpus_{cpus}
     {
         this->add({memory.frames().begin.address(), memory.frames().end.address()});
         while (const auto f = base::allocate(0))
@@ -260,7 +260,9 @@ public:
     paging translation{unit, cpus};
     typename Parts::entries entries;
     std::vector<typename frames_type::frame_info> records{frame_count};
-    frames_type frame_source{ram, unit, cpus, records};
+    std::vector<typename frames_type::frame_cache> caches =
+        std::vector<typename frames_type::frame_cache>(cpus.cpu_limit());
+    frames_type frame_source{ram, unit, cpus, records, caches};
     heap objects;
     typename Parts::ipi ipi{cpus};
     frame_number kernel_root = make_kernel_root();

@@ -1,9 +1,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
 #include <map>
 #include <random>
+#include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <exo/mm/memory_map.hpp>
@@ -15,6 +19,12 @@ using namespace exo;
 namespace {
 
 phys_range bytes(std::uint64_t begin, std::uint64_t end) { return {phys_addr{begin}, phys_addr{end}}; }
+
+// A free frame allocator of frames that lie half below 4 GiB and half above.
+constexpr std::uint64_t border = (std::uint64_t{4} << 30) / page_size;
+struct two_zones : plain::frames {
+    explicit two_zones(std::size_t count) : frames{count, 1, frame_number{border - count / 2}} { add_all(); }
+};
 
 // Takes single frames until there are none.
 std::vector<frame_number> exhaust(plain::frame_allocator& from)
@@ -29,8 +39,8 @@ std::vector<frame_number> exhaust(plain::frame_allocator& from)
 
 TEST_CASE("Only frames that lie wholly in memory given are handed out, each once, and all of them")
 {
-    for (const bool caches : {false, true}) {
-        plain::frames f{3000, 1, caches};
+    for (const unsigned cpus : {1u, 3u}) {
+        plain::frames f{3000, cpus};
         const auto base = f.first.address().value();
         // A hole, edges in the middle of frames, and memory beyond the records.
         f.allocator.add(bytes(base + 100, base + 700 * page_size + 1));
@@ -55,8 +65,8 @@ TEST_CASE("Only frames that lie wholly in memory given are handed out, each once
 
 TEST_CASE("The frame allocator keeps the laws of a FrameSource")
 {
-    for (const bool caches : {false, true}) {
-        plain::frames f{9000, 1, caches};
+    for (const unsigned cpus : {1u, 3u}) {
+        plain::frames f{9000, cpus};
         f.add_all();
         laws::check_frame_source(f.allocator, 10);
         CHECK(f.allocator.free_frames() == 9000);
@@ -65,9 +75,9 @@ TEST_CASE("The frame allocator keeps the laws of a FrameSource")
 
 TEST_CASE("Freed frames join into the largest blocks again")
 {
-    for (const bool caches : {false, true}) {
-        CAPTURE(caches);
-        plain::frames f{4096, 1, caches};
+    for (const unsigned cpus : {1u, 3u}) {
+        CAPTURE(cpus);
+        plain::frames f{4096, cpus};
         f.add_all();
         auto taken = exhaust(f.allocator);
         std::shuffle(taken.begin(), taken.end(), std::mt19937{1});
@@ -87,7 +97,7 @@ TEST_CASE("Random blocks never overlap, are aligned, and come back whole")
     for (const unsigned seed : {1u, 2u, 3u}) {
         CAPTURE(seed);
         std::mt19937 random{seed};
-        plain::frames f{5000, 1, seed != 2, frame_number{1024 * seed}};
+        plain::frames f{5000, seed, frame_number{1024 * seed}};
         f.add_all();
         std::map<std::uint64_t, unsigned> blocks; // by first frame
         std::uint64_t in_use = 0;
@@ -119,7 +129,7 @@ TEST_CASE("Random blocks never overlap, are aligned, and come back whole")
         for (const auto& [first, order] : blocks)
             f.allocator.free(frame_number{first}, order);
         CHECK(f.allocator.free_frames() == 5000);
-        f.allocator.drain_cache();
+        f.allocator.drain_caches();
         std::size_t large = 0;
         while (f.allocator.allocate(10))
             ++large;
@@ -169,7 +179,7 @@ TEST_CASE("Every frame of a block leads to it, and a block split apart is as man
     for (std::uint64_t i = 0; i < 512; ++i)
         f.allocator.release(block + i);
     f.allocator.free(small, 0);
-    f.allocator.drain_cache();
+    f.allocator.drain_caches();
     CHECK(f.allocator.free_frames() == 4096);
     for (int i = 0; i < 4; ++i)
         CHECK(f.allocator.allocate(10));
@@ -178,8 +188,8 @@ TEST_CASE("Every frame of a block leads to it, and a block split apart is as man
 TEST_CASE("Free memory is below a mark from the frame on that reaches it, caches counted, and above again with the next")
 {
     using mm::watermark;
-    for (const bool caches : {false, true}) {
-        plain::frames f{6400, 1, caches};
+    for (const unsigned cpus : {1u, 3u}) {
+        plain::frames f{6400, cpus};
         f.add_all();
         CHECK(f.allocator.mark(watermark::min) == 25);
         CHECK(f.allocator.mark(watermark::low) == 100);
@@ -204,33 +214,247 @@ TEST_CASE("Free memory is below a mark from the frame on that reaches it, caches
     CHECK(large.allocator.mark(watermark::low) == 64 << 20 >> page_shift);
 }
 
+TEST_CASE("Of every order, what a CPU gave back last it gets first, and the lists do not notice")
+{
+    plain::frames f{1 << 13};
+    f.add_all();
+    for (unsigned order = 0; order <= 10; ++order) {
+        CAPTURE(order);
+        const auto capacity = mm::frame_cache::capacity(order);
+        std::vector<frame_number> blocks(capacity);
+        for (auto& block : blocks)
+            block = *f.allocator.allocate(order);
+        f.allocator.drain_caches();
+        const auto listed = f.allocator.free_frames(mm::frame_zone::below_4gib);
+        for (int round = 0; round < 100; ++round) {
+            for (const auto block : blocks)
+                f.allocator.free(block, order);
+            CHECK(f.allocator.cached_frames() == std::uint64_t{capacity} << order);
+            for (auto i = blocks.size(); i-- > 0;)
+                REQUIRE(*f.allocator.allocate(order) == blocks[i]);
+            REQUIRE(f.allocator.free_frames(mm::frame_zone::below_4gib) == listed);
+        }
+        for (const auto block : blocks)
+            f.allocator.free(block, order);
+    }
+}
+
+TEST_CASE("Of a cache that overflows, what lies there longest leaves")
+{
+    plain::frames f{4096};
+    f.add_all();
+    auto taken = exhaust(f.allocator);
+    for (const auto frame : taken)
+        f.allocator.free(frame, 0);
+    for (int i = 0; i < 32; ++i) {
+        REQUIRE(*f.allocator.allocate(0) == taken.back());
+        taken.pop_back();
+    }
+    CHECK(f.allocator.cached_frames() <= 64);
+}
+
+TEST_CASE("What lies in the caches of other CPUs is found before anything fails, also when it has to be put together")
+{
+    constexpr unsigned cpus = 4;
+    plain::frames f{4096, cpus};
+    f.add_all();
+    const auto spread = [&](unsigned order) {
+        std::vector<frame_number> blocks;
+        while (const auto block = f.allocator.allocate(order))
+            blocks.push_back(*block);
+        f.allocator.drain_caches();
+        for (std::size_t i = 0; i < blocks.size(); ++i) {
+            plain::cpu_of_thread = static_cast<unsigned>(i % cpus);
+            f.allocator.free(blocks[i], order);
+        }
+        plain::cpu_of_thread = 0;
+    };
+    for (unsigned order = 0; order <= 10; ++order) {
+        CAPTURE(order);
+        spread(order);
+        REQUIRE(f.allocator.cached_frames() > 0);
+        const auto singles = exhaust(f.allocator);
+        CHECK(singles.size() == 4096);
+        for (const auto frame : singles)
+            f.allocator.free(frame, 0);
+
+        spread(order);
+        frame_number large[4];
+        for (auto& block : large)
+            block = f.allocator.allocate(10).value();
+        for (const auto block : large)
+            f.allocator.free(block, 10);
+
+        spread(order);
+        CHECK(f.allocator.allocate_below_4gib(10));
+        std::vector<frame_number> rest(3072);
+        CHECK(f.allocator.allocate_bulk(rest));
+        CHECK(f.allocator.free_frames() == 0);
+        f.allocator.free_bulk(rest);
+        for (std::uint64_t i = 0; i < 4; ++i)
+            if (const auto first = f.first + i * 1024; f.allocator.references(first) == 1)
+                f.allocator.free(first, 10);
+        REQUIRE(f.allocator.free_frames() == 4096);
+    }
+}
+
+TEST_CASE("Memory below 4 GiB is kept for last, and for devices")
+{
+    using mm::frame_zone;
+    two_zones f{4096};
+    CHECK(f.allocator.free_frames(frame_zone::below_4gib) == 2048);
+    CHECK(f.allocator.free_frames(frame_zone::above) == 2048);
+    CHECK(f.allocator.free_blocks(frame_zone::above, 10) == 2);
+
+    for (unsigned order = 0; order <= 10; ++order) {
+        const auto block = *f.allocator.allocate_below_4gib(order);
+        CHECK(block.value() + (1u << order) <= border);
+        CHECK(f.allocator.references(block) == 1);
+        f.allocator.free(block, order);
+    }
+    f.allocator.drain_caches();
+    const auto taken = exhaust(f.allocator);
+    CHECK(std::all_of(taken.begin(), taken.begin() + 2048, [](frame_number t) { return t.value() >= border; }));
+    CHECK(taken.size() == 4096);
+    for (const auto frame : taken)
+        if (frame.value() >= border)
+            f.allocator.free(frame, 0);
+    CHECK(f.allocator.allocate_below_4gib(0).error() == errors::out_of_memory);
+    CHECK(f.allocator.allocate(10));
+    for (const auto frame : taken)
+        if (frame.value() < border)
+            f.allocator.free(frame, 0);
+    CHECK(f.allocator.allocate_below_4gib(10));
+    CHECK(f.allocator.allocate_below_4gib(10));
+    CHECK(f.allocator.allocate_below_4gib(10).error() == errors::out_of_memory);
+}
+
+TEST_CASE("Frames in bulk are all had or none, in runs where there are any, and are freed one by one or in bulk")
+{
+    two_zones f{2048};
+    for (const std::size_t count : {0u, 1u, 16u, 100u, 700u}) {
+        CAPTURE(count);
+        std::vector<frame_number> frames(count);
+        REQUIRE(f.allocator.allocate_bulk(frames));
+        CHECK(f.allocator.free_frames() == 2048 - count);
+        std::size_t runs = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            REQUIRE(f.allocator.references(frames[i]) == 1);
+            REQUIRE(f.allocator.block_of(frames[i]) == frames[i]);
+            runs += i == 0 || frames[i] != frames[i - 1] + 1;
+        }
+        CHECK(runs <= 3 + count / 64);
+        if (count % 2 == 0)
+            f.allocator.free_bulk(frames);
+        else
+            for (const auto frame : frames)
+                f.allocator.release(frame);
+        f.allocator.drain_caches();
+        CHECK(f.allocator.free_blocks(mm::frame_zone::above, 10) == 1);
+        CHECK(f.allocator.free_blocks(mm::frame_zone::below_4gib, 10) == 1);
+    }
+    const auto one = *f.allocator.allocate(0);
+    std::vector<frame_number> more(2048);
+    CHECK(f.allocator.allocate_bulk(more).error() == errors::out_of_memory);
+    CHECK(f.allocator.free_frames() == 2047);
+    more.resize(2047);
+    CHECK(f.allocator.allocate_bulk(more));
+    CHECK(f.allocator.free_frames() == 0);
+    f.allocator.free_bulk(more);
+    f.allocator.free(one, 0);
+    CHECK(f.allocator.free_frames() == 2048);
+}
+
+TEST_CASE("What was allocated and freed is counted, and what became of the caches")
+{
+    plain::frames f{2048};
+    f.add_all();
+    std::uint64_t allocated = 0, freed = 0, failed = 0;
+    const auto check = [&] {
+        CHECK(f.allocator.frames_allocated() == allocated);
+        CHECK(f.allocator.frames_freed() == freed);
+    };
+    check();
+    std::vector<std::pair<frame_number, unsigned>> blocks;
+    for (unsigned order = 0; order < 10; ++order) {
+        for (int i = 0; i < 3; ++i) {
+            if (const auto block = f.allocator.allocate(order)) {
+                blocks.emplace_back(*block, order);
+                allocated += 1u << order;
+            } else {
+                ++failed;
+            }
+        }
+        check();
+    }
+    for (const auto& [first, order] : blocks) {
+        f.allocator.free(first, order);
+        freed += 1u << order;
+    }
+    check();
+    std::vector<frame_number> bulk(200);
+    CHECK(f.allocator.allocate_bulk(bulk));
+    allocated += 200;
+    check();
+    f.allocator.free_bulk(bulk);
+    freed += 200;
+    check();
+
+    const auto& counters = f.allocator.counters();
+    const auto refills = counters.refills.value(), spills = counters.spills.value(), drains = counters.drains.value();
+    CHECK(failed > 0);
+    CHECK(counters.failures.value() == failed);
+    std::vector<frame_number> taken;
+    f.allocator.drain_caches();
+    CHECK(counters.drains.value() == drains + 1);
+    for (int i = 0; i < 320; ++i)
+        taken.push_back(*f.allocator.allocate(0));
+    CHECK(counters.refills.value() == refills + 10);
+    for (const auto frame : taken)
+        f.allocator.free(frame, 0);
+    CHECK(counters.spills.value() == spills + 8); // the cache holds 64, and 32 leave at a time
+}
+
 TEST_CASE("Threads on CPUs of their own take and give frames, also of each other, and lose none")
 {
     constexpr unsigned threads = 4;
-    constexpr std::size_t count = 8192;
+    constexpr std::size_t count = 1200; // they run out of them again and again
     plain::frames f{count, threads};
     f.add_all();
+    struct block {
+        frame_number first;
+        unsigned order;
+    };
     std::vector<std::atomic<int>> owner(count);
-    std::vector<frame_number> left[threads];
+    std::vector<block> left[threads];
     std::atomic<bool> clash{};
-    const auto run = [&](unsigned cpu, std::vector<frame_number> mine) {
+    const auto mark = [&](block b, int taken) {
+        for (std::uint64_t i = 0; i < 1u << b.order; ++i)
+            clash = clash || owner[b.first + i - f.first].exchange(taken) == taken;
+    };
+    const auto run = [&](unsigned cpu, std::vector<block> mine) {
         plain::cpu_of_thread = cpu;
         std::mt19937 random{cpu};
-        for (int i = 0; i < 50'000; ++i) {
+        for (int i = 0; i < 10'000; ++i) {
             if (mine.size() < 300 && random() % 2 == 0) {
-                if (const auto got = f.allocator.allocate(0)) {
-                    clash = clash || owner[*got - f.first].exchange(1) != 0;
-                    mine.push_back(*got);
+                const auto order = static_cast<unsigned>(random() % 8 != 0 ? 0 : random() % 6);
+                if (const auto got = f.allocator.allocate(order)) {
+                    mine.push_back({*got, order});
+                    mark(mine.back(), 1);
                 }
             } else if (!mine.empty()) {
                 std::swap(mine[random() % mine.size()], mine.back());
-                owner[mine.back() - f.first] = 0;
-                f.allocator.free(mine.back(), 0);
+                mark(mine.back(), 0);
+                f.allocator.free(mine.back().first, mine.back().order);
                 mine.pop_back();
             }
-            if (i % 1000 == 0)
-                if (const auto block = f.allocator.allocate(5))
-                    f.allocator.free(*block, 5);
+            if (frame_number some[20]; i % 100 == 0 && f.allocator.allocate_bulk(some)) {
+                for (const auto frame : some)
+                    mark({frame, 0}, 1);
+                for (const auto frame : some)
+                    mark({frame, 0}, 0);
+                f.allocator.free_bulk(some);
+            }
         }
         left[cpu] = std::move(mine);
     };
@@ -242,10 +466,130 @@ TEST_CASE("Threads on CPUs of their own take and give frames, also of each other
             thread.join();
     }
     CHECK_FALSE(clash);
+    CHECK(f.allocator.counters().drains.value() > 0);
     std::size_t in_use = 0;
-    for (const auto& frames : left)
-        in_use += frames.size();
+    for (const auto& blocks : left)
+        for (const block b : blocks)
+            in_use += 1u << b.order;
     CHECK(f.allocator.free_frames() == count - in_use);
+}
+
+namespace {
+
+// One CPU, on which an interrupt comes before a chosen atomic operation.
+struct interrupted {
+    static inline bool taken = true; // interrupts are on
+    static inline int operations_left = 0;
+    static inline std::function<void()> handler;
+
+    static void before_operation()
+    {
+        if (taken && operations_left > 0 && --operations_left == 0) {
+            taken = false;
+            handler();
+            taken = true;
+        }
+    }
+
+    template <class T>
+    class atomic {
+    public:
+        atomic(T value = {}) : value_{value} {}
+        T load(std::memory_order) const noexcept { return before_operation(), value_; }
+        void store(T value, std::memory_order) noexcept { before_operation(), value_ = value; }
+        T exchange(T value, std::memory_order) noexcept { return before_operation(), std::exchange(value_, value); }
+        T fetch_add(T n, std::memory_order) noexcept { return before_operation(), std::exchange(value_, value_ + n); }
+        T fetch_sub(T n, std::memory_order) noexcept { return before_operation(), std::exchange(value_, value_ - n); }
+        T fetch_or(T n, std::memory_order) noexcept { return before_operation(), std::exchange(value_, value_ | n); }
+        T fetch_and(T n, std::memory_order) noexcept { return before_operation(), std::exchange(value_, value_ & n); }
+        bool compare_exchange_weak(T& expected, T desired, std::memory_order, std::memory_order) noexcept
+        {
+            before_operation();
+            if (value_ != expected)
+                return expected = value_, false;
+            return value_ = desired, true;
+        }
+
+    private:
+        T value_;
+    };
+    static void fence(std::memory_order) noexcept {}
+    static void pause() noexcept {}
+
+    using state = bool;
+    state save_and_disable() noexcept { return std::exchange(taken, false); }
+    void restore(const state& saved) noexcept { taken = saved; }
+    bool enabled() noexcept { return taken; }
+
+    unsigned current_cpu() const noexcept { return 0; }
+    unsigned cpu_limit() const noexcept { return 1; }
+};
+
+struct interrupted_call {
+    unsigned order;
+    bool cached; // something is in the cache
+    bool takes;
+    bool handler_takes;
+};
+
+// Whether the interrupt came, before operation number `at` of the call.
+bool interrupt(const interrupted_call& call, int at)
+{
+    using frame_allocator = mm::frame_allocator<interrupted, interrupted, interrupted>;
+    constexpr std::size_t count = 512;
+    interrupted cpu;
+    std::vector<frame_allocator::frame_info> records(count);
+    std::vector<frame_allocator::frame_cache> caches(1);
+    frame_allocator frames{cpu, cpu, frame_number{1024}, records, caches};
+    frames.add(phys_range::of_size(frame_number{1024}.address(), count * page_size));
+    std::vector<frame_number> mine;
+    const auto take = [&] {
+        if (const auto got = frames.allocate(call.order))
+            mine.push_back(*got);
+    };
+    const auto give = [&] {
+        const auto last = mine.back();
+        mine.pop_back();
+        frames.free(last, call.order);
+    };
+    for (int i = 0; i < 5; ++i)
+        take();
+    if (call.cached)
+        give();
+    else
+        frames.drain_caches();
+
+    interrupted::handler = call.handler_takes ? std::function<void()>{take} : give;
+    interrupted::operations_left = at;
+    call.takes ? take() : give();
+    const bool came = std::exchange(interrupted::operations_left, 0) == 0;
+    call.takes ? take() : give(); // with what the interrupt left behind
+
+    // Every frame is there once.
+    std::set<frame_number> distinct(mine.begin(), mine.end());
+    while (const auto got = frames.allocate(call.order))
+        distinct.insert(*got), mine.push_back(*got);
+    REQUIRE(mine.size() == count >> call.order);
+    REQUIRE(distinct.size() == mine.size());
+    REQUIRE(frames.free_frames() == 0);
+    return came;
+}
+
+} // namespace
+
+TEST_CASE("An interrupt whose handler takes or gives frames may come anywhere while the thread takes or gives some")
+{
+    for (const unsigned order : {0u, 3u, 6u})
+        for (const bool cached : {false, true})
+            for (const bool takes : {false, true})
+                for (const bool handler_takes : {false, true}) {
+                    CAPTURE(order);
+                    CAPTURE(takes);
+                    int at = 1;
+                    while (interrupt({order, cached, takes, handler_takes}, at))
+                        ++at;
+                    CHECK(at > 4);
+                }
 }
 
 TEST_CASE("The map of memory keeps ranges apart, joined and in order, and finds room")

@@ -5,10 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <exo/base/check.hpp>
 #include <exo/base/page.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/phys_access.hpp>
@@ -43,6 +46,16 @@ struct cpus {
 };
 static_assert(exo::hal::CpuLocal<cpus>);
 
+// For who asks with interrupts on: now and then the thread has been moved before it uses the answer.
+struct moving_cpus : cpus {
+    unsigned current_cpu() const noexcept
+    {
+        thread_local unsigned asked = 0;
+        return ++asked % 8 == 0 ? (cpu_of_thread + 1) % count : cpu_of_thread;
+    }
+};
+static_assert(exo::hal::CpuLocal<moving_cpus>);
+
 // Frames first to first + count - 1 are memory of the host.
 class memory {
 public:
@@ -70,14 +83,17 @@ private:
 };
 static_assert(exo::hal::PhysAccess<memory>);
 
-using frame_allocator = exo::mm::frame_allocator<interrupts, cpus>;
+// There may be more threads than CPUs of the host: who waits for another lets it run.
+struct atomics : exo::hal::standard_atomics {
+    static void pause() noexcept { std::this_thread::yield(); }
+};
+using frame_allocator = exo::mm::frame_allocator<interrupts, moving_cpus, atomics>;
 
-// A frame allocator with everything that it needs; with_caches says whether CPUs keep frames at hand.
+// A frame allocator with everything that it needs.
 struct frames {
-    explicit frames(std::size_t count, unsigned cpu_count = 1, bool with_caches = true,
-                    exo::frame_number lowest = exo::frame_number{1024})
-        : first{lowest}, cpu{cpu_count}, records(count),
-          caches(with_caches ? cpu_count : 0), allocator{interrupt_control, cpu, first, records, caches}
+    explicit frames(std::size_t count, unsigned cpu_count = 1, exo::frame_number lowest = exo::frame_number{1024})
+        : first{lowest}, cpu{cpu_count}, moving{{cpu_count}}, records(count), caches(cpu_count),
+          allocator{interrupt_control, moving, first, records, caches}
     {
     }
     void add_all() { allocator.add(exo::phys_range::of_size(first.address(), records.size() * exo::page_size)); }
@@ -85,8 +101,9 @@ struct frames {
     exo::frame_number first;
     interrupts interrupt_control;
     cpus cpu;
-    std::vector<exo::mm::frame_info> records;
-    std::vector<exo::mm::frame_cache> caches;
+    moving_cpus moving;
+    std::vector<frame_allocator::frame_info> records;
+    std::vector<frame_allocator::frame_cache> caches;
     frame_allocator allocator;
 };
 

@@ -62,8 +62,9 @@ class frames : public mm::frame_allocator<sim::driven_cpus, sim::driven_cpus> {
     using base = mm::frame_allocator<sim::driven_cpus, sim::driven_cpus>;
 
 public:
-    frames(sim::physical_memory& memory, failures& f, sim::driven_cpus& cpus, std::span<mm::frame_info> records)
-        : base{cpus, cpus, memory.frames().begin, records, {}}, memory_{memory}, failures_{f}
+    frames(sim::physical_memory& memory, failures& f, sim::driven_cpus& cpus, std::span<mm::frame_info> records,
+           std::span<mm::frame_cache> caches)
+        : base{cpus, cpus, memory.frames().begin, records, caches}, memory_{memory}, failures_{f}
     {
         add({memory.frames().begin.address(), memory.frames().end.address()});
     }
@@ -75,6 +76,16 @@ public:
     {
         std::memset(memory_.to_pointer(f.address()), sim::physical_memory::poison, page_size << order);
         base::free(f, order);
+    }
+    result<> allocate_bulk(std::span<frame_number> into) noexcept
+    {
+        return failures_.now() ? fail(errors::out_of_memory, into.size() * page_size) : base::allocate_bulk(into);
+    }
+    void free_bulk(std::span<const frame_number> freed) noexcept
+    {
+        for (const auto f : freed)
+            std::memset(memory_.to_pointer(f.address()), sim::physical_memory::poison, page_size);
+        base::free_bulk(freed);
     }
     void release(frame_number f) noexcept
     {
@@ -186,7 +197,8 @@ struct world {
 
     explicit world(std::size_t frame_count = 4096, unsigned cpus = 1, unsigned id_limit = 16)
         : machine{frame_count, cpus, id_limit},
-          records(frame_count), frames_{machine.memory, failing, machine.cpus, records}, heap_{failing},
+          records(frame_count), frame_caches(cpus),
+          frames_{machine.memory, failing, machine.cpus, records, frame_caches}, heap_{failing},
           pages{frames_, machine.memory}, kernel_root{make_kernel_root()}, translations(cpus),
           shootdown{machine.paging, machine.paging, machine.cpus,         machine.cpus,
                     machine.cpus,   translations,   kernel_root.address()},
@@ -290,6 +302,7 @@ struct world {
     machine_type machine;
     failures failing;
     std::vector<mm::frame_info> records;
+    std::vector<mm::frame_cache> frame_caches;
     frames frames_;
     heap heap_;
     no_waiting parker;

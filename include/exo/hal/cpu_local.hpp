@@ -1,7 +1,8 @@
 // CpuLocal: which CPU is running this code.
 //
-// Laws: current_cpu() is below cpu_limit(), the same for the same CPU always, and means something only while the caller
-// cannot be moved (interrupts off, or a pin held). It neither fails nor sleeps, and is a few instructions.
+// Laws: current_cpu() is below cpu_limit(), the same for the same CPU always, and tells where the caller is only while the
+// caller cannot be moved (interrupts off, or a pin held); else, where it was a moment ago. It neither fails nor sleeps,
+// and is a few instructions.
 
 #pragma once
 

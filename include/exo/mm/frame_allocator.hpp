@@ -1,10 +1,11 @@
-// The frames of physical memory: a buddy allocator (Knowlton 1965) of blocks of 2^0 to 2^10 frames, with a cache of
-// single frames per CPU before it, and the count of references of every block.
+// The frames of physical memory: a buddy allocator (Knowlton 1965) of blocks of 2^0 to 2^10 frames, with caches per CPU
+// before it, and the count of references of every block.
 //
 // The caller supplies the metadata: one frame_info for each frame from the lowest to the highest usable one, and one
-// frame_cache for each CPU (or none). The allocator touches no memory but that. Thread-safe, interrupt-safe. Frames in
-// the cache of a CPU serve that CPU only, so under exhaustion up to frame_cache::capacity frames of each other CPU stay
-// out of reach.
+// frame_cache for each CPU. The allocator touches no memory but that. Thread-safe, interrupt-safe; what the caches can
+// serve takes neither a lock nor interrupts off. No allocation fails for what lies in a cache, whichever CPU's.
+//
+// Memory below 4 GiB, which is all that some devices reach, is kept for last.
 
 #pragma once
 
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include <exo/base/address.hpp>
@@ -25,41 +27,46 @@
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/frame_source.hpp>
 #include <exo/hal/interrupt_control.hpp>
+#include <exo/mm/frame_cache.hpp>
 #include <exo/mm/frame_info.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/spin_lock.hpp>
+#include <exo/trace/counter.hpp>
 
 namespace exo::mm {
-
-// Single frames that one CPU keeps at hand. Only that CPU changes it, with interrupts off; others read the count.
-struct alignas(64) frame_cache {
-    static constexpr std::uint32_t capacity = 63;
-    static constexpr std::uint32_t batch = 32; // moved at once from or to the buddy lists
-
-    std::atomic<std::uint32_t> count{};
-    std::uint32_t frames[capacity]; // indexes of records; the last freed is the next allocated: its lines are warm
-};
 
 // Marks that free memory falls below as it runs short. Below `low` somebody makes room, until it is above `high`; what
 // is left below `min` is for making room.
 enum class watermark : std::uint8_t { min, low, high };
 
+enum class frame_zone : std::uint8_t { below_4gib, above };
+
+// What the allocator counts, under its lock.
+struct frame_counters {
+    using counter = trace::counter<trace::recording>;
+
+    counter refills;  // of a cache
+    counter spills;   // half of a full cache went back
+    counter drains;   // all caches emptied, because something was not to be had otherwise
+    counter failures; // allocations, in bulk or not
+    counter uncached; // frames freed past the caches
+};
+
 template <hal::InterruptControl Interrupts, hal::CpuLocal Cpu, hal::Atomics Atomics = hal::standard_atomics>
 class frame_allocator {
 public:
     using frame_info = basic_frame_info<Atomics>;
+    using frame_cache = basic_frame_cache<Atomics>;
 
-    static constexpr unsigned max_order = 10;
+    static constexpr unsigned max_order = frame_cache::max_order;
 
-    // `records[i]` describes frame first + i; they and `caches` are value-initialized and outlive the allocator.
-    // `caches` is empty or has an element for each CPU. Nothing is free until add().
+    // `records[i]` describes frame first + i; they and `caches`, one for each CPU, are value-initialized and outlive the
+    // allocator. Nothing is free until add().
     frame_allocator(Interrupts& interrupts, const Cpu& cpu, frame_number first, std::span<frame_info> records,
                     std::span<frame_cache> caches)
         : interrupts_{interrupts}, cpu_{cpu}, first_{first}, records_{records}, caches_{caches}
     {
-        EXO_CHECK(records.size() < frame_info::none);
-        for (auto& head : heads_)
-            head = frame_info::none;
+        EXO_CHECK(records.size() < frame_info::none && caches.size() == cpu.cpu_limit());
     }
     frame_allocator(const frame_allocator&) = delete;
     frame_allocator& operator=(const frame_allocator&) = delete;
@@ -95,18 +102,65 @@ public:
     [[nodiscard]] result<frame_number> allocate(unsigned order) noexcept
     {
         EXO_CHECK(order <= max_order);
-        const auto at = order == 0 && !caches_.empty() ? take_cached() : take_locked(order);
+        frame_cache& here = cache_nearby();
+        auto at = here.take(order);
+        if (at == frame_info::none) [[unlikely]]
+            at = take_past_cache(here, order);
         if (at == frame_info::none) [[unlikely]]
             return fail(errors::out_of_memory, page_size << order);
-        records_[at].references.store(1, std::memory_order_relaxed);
-        return first_ + at;
+        return hand_out(at);
     }
     void free(frame_number f, unsigned order) noexcept
     {
-        frame_info& info = this->info(f);
-        EXO_CHECK(info.references.load(std::memory_order_relaxed) == 1 && info.order == order);
-        info.references.store(0, std::memory_order_relaxed);
-        put(index(f), order);
+        const auto at = take_in(f, order);
+        frame_cache& here = cache_nearby();
+        if (const auto oldest = here.put(order, at); oldest != frame_info::none) [[unlikely]]
+            spill(here, order, oldest);
+    }
+
+    // For devices that do not reach all memory. Freed as others are. Errors: out_of_memory.
+    [[nodiscard]] result<frame_number> allocate_below_4gib(unsigned order) noexcept
+    {
+        EXO_CHECK(order <= max_order);
+        auto guard = lock_.lock(interrupts_);
+        buddy_lists& below = lists_of(frame_zone::below_4gib);
+        const auto at = or_drained(frame_info::none, [&] { return take_from(below, order); });
+        if (at == frame_info::none)
+            return fail(errors::out_of_memory, page_size << order);
+        return hand_out(at);
+    }
+
+    // Single frames for all of `into`, or for none; for larger numbers mostly in runs. Errors: out_of_memory.
+    [[nodiscard]] result<> allocate_bulk(std::span<frame_number> into) noexcept
+    {
+        for (std::size_t done = 0; done < into.size();) {
+            std::uint32_t taken[bulk_batch];
+            const auto left = into.size() - done;
+            const auto wanted = left < bulk_batch ? left : bulk_batch;
+            const auto count = [&] {
+                auto guard = lock_.lock(interrupts_);
+                return or_drained(std::size_t{}, [&] { return take_singles({taken, wanted}); });
+            }();
+            if (count == 0) {
+                free_bulk(into.first(done));
+                return fail(errors::out_of_memory, into.size() * page_size);
+            }
+            for (std::size_t i = 0; i < count; ++i)
+                into[done++] = hand_out(taken[i]);
+        }
+        return {};
+    }
+    // Single frames, each with one reference.
+    void free_bulk(std::span<const frame_number> frames) noexcept
+    {
+        while (!frames.empty()) {
+            const auto batch = frames.first(frames.size() < bulk_batch ? frames.size() : bulk_batch);
+            auto guard = lock_.lock(interrupts_);
+            for (const auto f : batch)
+                give_back(take_in(f, 0), 0);
+            counters_.uncached.add(batch.size());
+            frames = frames.subspan(batch.size());
+        }
     }
 
     // More references to a block that somebody refers to.
@@ -150,13 +204,11 @@ public:
     // Makes every frame of a block a block of its own, with one reference. The caller holds all references to the block.
     void split(frame_number block) noexcept
     {
-        frame_info* first = &info(block);
-        EXO_CHECK(first->state == frame_info::block_state::taken);
-        for (std::uint32_t i = 0, count = 1u << std::exchange(first->order, std::uint8_t{}); i < count; ++i) {
-            first[i].state = frame_info::block_state::taken;
-            first[i].order = 0;
-            first[i].references.store(1, std::memory_order_relaxed);
-        }
+        EXO_CHECK(info(block).state == frame_info::block_state::taken);
+        const auto first = index(block), count = 1u << info(block).order;
+        cut(first); // without the lock: of a block in use, others look at the state of its first frame only
+        for (std::uint32_t i = 0; i < count; ++i)
+            records_[first + i].references.store(1, std::memory_order_relaxed);
     }
 
     [[nodiscard]] bool manages(frame_number f) const noexcept
@@ -168,15 +220,31 @@ public:
     [[nodiscard]] frame_info& info(frame_number f) noexcept { return records_[checked_index(f)]; }
     [[nodiscard]] const frame_info& info(frame_number f) const noexcept { return records_[checked_index(f)]; }
 
-    // Frames that can be allocated, those in caches included; a snapshot.
-    [[nodiscard]] std::uint64_t free_frames() const noexcept
-    {
-        auto sum = free_.load(std::memory_order_relaxed);
-        for (const frame_cache& c : caches_)
-            sum += c.count.load(std::memory_order_relaxed);
-        return sum;
-    }
     [[nodiscard]] std::uint64_t total_frames() const noexcept { return total_; }
+
+    // Snapshots, in frames unless said. What can be allocated, and how much of that is in caches.
+    [[nodiscard]] std::uint64_t free_frames() const noexcept { return listed() + cached_frames(); }
+    [[nodiscard]] std::uint64_t cached_frames() const noexcept
+    {
+        return over_caches([](const frame_cache& c, unsigned order) { return c.count(order); });
+    }
+    // Outside of caches: by zone, and how many blocks of an order.
+    [[nodiscard]] std::uint64_t free_frames(frame_zone zone) const noexcept
+    {
+        return lists_of(zone).frames.load(std::memory_order_relaxed);
+    }
+    [[nodiscard]] std::uint64_t free_blocks(frame_zone zone, unsigned order) const noexcept
+    {
+        return lists_of(zone).blocks[order].load(std::memory_order_relaxed);
+    }
+    // Since the start. Interrupts may cost a count; a failed allocation in bulk may count as some that were freed again.
+    [[nodiscard]] std::uint64_t frames_freed() const noexcept
+    {
+        return over_caches([](const frame_cache& c, unsigned order) { return c.puts(order); }) +
+               counters_.uncached.value();
+    }
+    [[nodiscard]] std::uint64_t frames_allocated() const noexcept { return frames_freed() + total_ - free_frames(); }
+    [[nodiscard]] const frame_counters& counters() const noexcept { return counters_; }
 
     // In frames. A 64th of memory is low, but no more than 64 MiB.
     [[nodiscard]] std::uint64_t mark(watermark which) const noexcept
@@ -185,24 +253,38 @@ public:
         const auto low = total_ / 64 < most ? total_ / 64 : most;
         return which == watermark::min ? low / 4 : which == watermark::low ? low : 2 * low;
     }
-    // Whether fewer frames than that are free: a load, a comparison, and a sum over the caches when it is close.
-    [[nodiscard]] bool below(watermark which) const noexcept
+    // Whether fewer frames than that are free. Cheap while enough of them are outside of caches: if not, but with those
+    // in caches, they leave the caches.
+    [[nodiscard]] bool below(watermark which) noexcept
     {
         const auto wanted = mark(which);
-        return free_.load(std::memory_order_relaxed) < wanted && free_frames() < wanted;
+        if (listed() >= wanted) [[likely]]
+            return false;
+        if (free_frames() < wanted)
+            return true;
+        drain_caches();
+        return false;
     }
 
-    // Returns the cached frames of the calling CPU to the buddy lists, where they join into blocks.
-    void drain_cache() noexcept
+    // Returns the cached frames of all CPUs to the buddy lists, where they join into blocks.
+    void drain_caches() noexcept
     {
-        if (caches_.empty())
-            return;
-        const auto saved = interrupts_.save_and_disable();
-        spill(caches_[cpu_.current_cpu()], frame_cache::capacity);
-        interrupts_.restore(saved);
+        auto guard = lock_.lock(interrupts_);
+        drain();
     }
 
 private:
+    static constexpr std::size_t bulk_batch = 64;  // frames moved under the lock at once
+    static constexpr std::size_t refill_batch = 32;
+
+    // The free blocks of a zone, by order.
+    struct buddy_lists {
+        std::uint32_t heads[max_order + 1]{};
+        std::uint32_t nonempty{}; // a bit per order
+        std::atomic<std::uint64_t> frames{};
+        std::atomic<std::uint32_t> blocks[max_order + 1]{};
+    };
+
     [[nodiscard]] std::uint32_t index(frame_number f) const { return static_cast<std::uint32_t>(f - first_); }
     [[nodiscard]] std::uint32_t checked_index(frame_number f) const
     {
@@ -210,105 +292,166 @@ private:
         return index(f);
     }
 
-    std::uint32_t take_cached() noexcept
+    // That of the calling CPU, unless it is moved just now: any will do.
+    [[nodiscard]] frame_cache& cache_nearby() noexcept { return caches_[cpu_.current_cpu()]; }
+
+    [[nodiscard]] frame_number hand_out(std::uint32_t at) noexcept
     {
-        const auto saved = interrupts_.save_and_disable();
-        frame_cache& cache = caches_[cpu_.current_cpu()];
-        auto count = cache.count.load(std::memory_order_relaxed);
-        if (count == 0) [[unlikely]]
-            count = refill(cache);
-        auto at = frame_info::none;
-        if (count != 0) {
-            at = cache.frames[--count];
-            cache.count.store(count, std::memory_order_relaxed);
-        }
-        interrupts_.restore(saved);
-        return at;
+        records_[at].references.store(1, std::memory_order_relaxed);
+        return first_ + at;
+    }
+    [[nodiscard]] std::uint32_t take_in(frame_number f, unsigned order) noexcept
+    {
+        frame_info& info = this->info(f);
+        EXO_CHECK(info.references.load(std::memory_order_relaxed) == 1 && info.order == order);
+        info.references.store(0, std::memory_order_relaxed);
+        return index(f);
     }
 
-    std::uint32_t take_locked(unsigned order) noexcept
+    template <class Read>
+    [[nodiscard]] std::uint64_t over_caches(Read read) const noexcept
     {
-        {
-            auto guard = lock_.lock(interrupts_);
-            if (const auto at = take(order); at != frame_info::none)
-                return at;
-        }
-        // Frames in this CPU's cache may be what keeps a block apart.
-        drain_cache();
-        auto guard = lock_.lock(interrupts_);
-        return take(order);
+        std::uint64_t sum = 0;
+        for (const frame_cache& c : caches_)
+            for (unsigned order = 0; order <= max_order; ++order)
+                sum += std::uint64_t{read(c, order)} << order;
+        return sum;
     }
 
-    void put(std::uint32_t at, unsigned order) noexcept
-    {
-        if (order != 0 || caches_.empty()) {
-            auto guard = lock_.lock(interrupts_);
-            give_back(at, order);
-            return;
-        }
-        const auto saved = interrupts_.save_and_disable();
-        frame_cache& cache = caches_[cpu_.current_cpu()];
-        if (cache.count.load(std::memory_order_relaxed) == frame_cache::capacity) [[unlikely]]
-            spill(cache, frame_cache::batch);
-        const auto count = cache.count.load(std::memory_order_relaxed);
-        cache.frames[count] = at;
-        cache.count.store(count + 1, std::memory_order_relaxed);
-        interrupts_.restore(saved);
-    }
-
-    // The cache's new count. Interrupts are off.
-    [[gnu::noinline]] std::uint32_t refill(frame_cache& cache) noexcept
+    [[gnu::noinline]] std::uint32_t take_past_cache(frame_cache& here, unsigned order) noexcept
     {
         auto guard = lock_.lock(interrupts_);
-        std::uint32_t count = 0;
-        for (; count < frame_cache::batch; ++count) {
-            const auto at = take(0);
-            if (at == frame_info::none)
-                break;
-            cache.frames[frame_cache::batch - 1 - count] = at;
-        }
-        // The lowest frame lies on top; a short batch moves down to the bottom.
-        for (std::uint32_t i = 0; count < frame_cache::batch && i < count; ++i)
-            cache.frames[i] = cache.frames[frame_cache::batch - count + i];
-        cache.count.store(count, std::memory_order_relaxed);
-        return count;
-    }
-    // The frames that lay longest leave. Interrupts are off.
-    [[gnu::noinline]] void spill(frame_cache& cache, std::uint32_t wanted) noexcept
-    {
-        auto guard = lock_.lock(interrupts_);
-        const auto count = cache.count.load(std::memory_order_relaxed);
-        const auto leaving = wanted < count ? wanted : count;
-        for (std::uint32_t i = 0; i < leaving; ++i)
-            give_back(cache.frames[i], 0);
-        for (std::uint32_t i = leaving; i < count; ++i)
-            cache.frames[i - leaving] = cache.frames[i];
-        cache.count.store(count - leaving, std::memory_order_relaxed);
+        return or_drained(frame_info::none, [&] { return order == 0 ? refill(here) : take(order); });
     }
 
-    // The buddy lists, under the lock. A block belongs to the record of its first frame.
+    // A full cache, and the block that had to leave: the older half follows.
+    [[gnu::noinline]] void spill(frame_cache& here, unsigned order, std::uint32_t oldest) noexcept
+    {
+        auto guard = lock_.lock(interrupts_);
+        counters_.spills.add();
+        give_back(oldest, order);
+        for (std::uint32_t n = 0; n + 1 < frame_cache::capacity(order) / 2; ++n)
+            if (const auto old = here.take_old(order, n); old != frame_info::none)
+                give_back(old, order);
+    }
+
+    // The rest is under the lock.
+
+    // What `take` returns; if that is `nothing`, then what it returns with all caches drained.
+    template <class Take>
+    auto or_drained(decltype(std::declval<Take>()()) nothing, Take take) noexcept
+    {
+        auto got = take();
+        if (got == nothing && drain())
+            got = take();
+        if (got == nothing)
+            counters_.failures.add();
+        return got;
+    }
+
+    // Whether there was anything.
+    bool drain() noexcept
+    {
+        bool any = false;
+        for (frame_cache& c : caches_) {
+            for (unsigned order = 0; order <= max_order; ++order) {
+                for (std::uint32_t n = 0; n < frame_cache::capacity(order); ++n) {
+                    if (const auto at = c.take_old(order, n); at != frame_info::none) {
+                        give_back(at, order);
+                        any = true;
+                    }
+                }
+            }
+        }
+        if (any)
+            counters_.drains.add();
+        return any;
+    }
+
+    // A single frame; some more go into the cache.
+    std::uint32_t refill(frame_cache& here) noexcept
+    {
+        std::uint32_t taken[refill_batch];
+        const auto count = static_cast<std::uint32_t>(take_singles(taken));
+        if (count == 0)
+            return frame_info::none;
+        counters_.refills.add();
+        for (std::uint32_t n = 1; n < count; ++n)
+            if (!here.stock(0, n - 1, taken[n])) [[unlikely]]
+                give_back(taken[n], 0);
+        return taken[0];
+    }
+
+    // The buddy lists. A block belongs to the record of its first frame.
+
+    [[nodiscard]] buddy_lists& lists_of(frame_zone z) noexcept { return lists_[static_cast<unsigned>(z)]; }
+    [[nodiscard]] const buddy_lists& lists_of(frame_zone z) const noexcept { return lists_[static_cast<unsigned>(z)]; }
+    // Of the block at an index: the border is one of blocks of every order.
+    [[nodiscard]] buddy_lists& lists_of(std::uint32_t at) noexcept
+    {
+        const bool above = first_.value() + at >= (std::uint64_t{4} << 30) / page_size;
+        return lists_of(above ? frame_zone::above : frame_zone::below_4gib);
+    }
+    [[nodiscard]] std::uint64_t listed() const noexcept
+    {
+        return free_frames(frame_zone::below_4gib) + free_frames(frame_zone::above);
+    }
 
     std::uint32_t take(unsigned order) noexcept
     {
-        const auto fitting = nonempty_ >> order << order;
+        const auto at = take_from(lists_of(frame_zone::above), order);
+        return at != frame_info::none ? at : take_from(lists_of(frame_zone::below_4gib), order);
+    }
+    std::uint32_t take_from(buddy_lists& lists, unsigned order) noexcept
+    {
+        const auto fitting = lists.nonempty >> order << order;
         if (fitting == 0)
             return frame_info::none;
         auto from = static_cast<unsigned>(std::countr_zero(fitting));
-        const auto at = heads_[from];
-        unlink(at, from);
+        const auto at = lists.heads[from];
+        unlink(lists, at, from);
         while (from > order) {
             --from;
-            link(at + (1u << from), from);
+            link(lists, at + (1u << from), from);
         }
         records_[at].state = frame_info::block_state::taken;
         records_[at].order = static_cast<std::uint8_t>(order);
-        free_.store(free_.load(std::memory_order_relaxed) - (std::uint64_t{1} << order), std::memory_order_relaxed);
+        change(lists.frames, -(std::uint64_t{1} << order));
         return at;
+    }
+    // As many single frames as there are, up to the size of `into`.
+    std::size_t take_singles(std::span<std::uint32_t> into) noexcept
+    {
+        std::size_t count = 0;
+        while (count < into.size()) {
+            buddy_lists& above = lists_of(frame_zone::above);
+            buddy_lists& lists = above.nonempty != 0 ? above : lists_of(frame_zone::below_4gib);
+            if (lists.nonempty == 0)
+                break;
+            // Small blocks first, so that large ones last; of a large one at once what is wanted of it.
+            const auto smallest = static_cast<unsigned>(std::countr_zero(lists.nonempty));
+            const auto wanted = static_cast<unsigned>(std::bit_width(into.size() - count)) - 1;
+            const auto order = smallest < wanted ? smallest : wanted;
+            const auto at = take_from(lists, order);
+            cut(at);
+            for (std::uint32_t i = 0; i < (1u << order); ++i)
+                into[count++] = at + i;
+        }
+        return count;
+    }
+    // Makes a block in use into single frames.
+    void cut(std::uint32_t at) noexcept
+    {
+        for (const auto end = at + (1u << records_[at].order); at < end; ++at) {
+            records_[at].state = frame_info::block_state::taken;
+            records_[at].order = 0;
+        }
     }
 
     void give_back(std::uint32_t at, unsigned order) noexcept
     {
-        free_.store(free_.load(std::memory_order_relaxed) + (std::uint64_t{1} << order), std::memory_order_relaxed);
+        buddy_lists& lists = lists_of(at);
+        change(lists.frames, std::uint64_t{1} << order);
         for (; order < max_order; ++order) {
             const auto number = (first_.value() + at) ^ (std::uint64_t{1} << order);
             if (number - first_.value() >= records_.size())
@@ -316,33 +459,45 @@ private:
             const auto buddy = index(frame_number{number});
             if (records_[buddy].state != frame_info::block_state::free || records_[buddy].order != order)
                 break;
-            unlink(buddy, order);
+            unlink(lists, buddy, order);
             const auto upper = buddy > at ? buddy : at;
             records_[upper].state = frame_info::block_state::inside;
             at = buddy < at ? buddy : at;
         }
-        link(at, order);
+        link(lists, at, order);
     }
 
-    void link(std::uint32_t at, unsigned order) noexcept
+    void link(buddy_lists& lists, std::uint32_t at, unsigned order) noexcept
     {
         frame_info& info = records_[at];
+        const auto next = (lists.nonempty & (1u << order)) != 0 ? lists.heads[order] : frame_info::none;
         info.state = frame_info::block_state::free;
         info.order = static_cast<std::uint8_t>(order);
-        info.free = {.next = heads_[order], .previous = frame_info::none};
-        if (info.free.next != frame_info::none)
-            records_[info.free.next].free.previous = at;
-        heads_[order] = at;
-        nonempty_ |= 1u << order;
+        info.free = {.next = next, .previous = frame_info::none};
+        if (next != frame_info::none)
+            records_[next].free.previous = at;
+        lists.heads[order] = at;
+        lists.nonempty |= 1u << order;
+        change(lists.blocks[order], 1u);
     }
-    void unlink(std::uint32_t at, unsigned order) noexcept
+    void unlink(buddy_lists& lists, std::uint32_t at, unsigned order) noexcept
     {
         const auto [next, previous] = records_[at].free;
-        (previous == frame_info::none ? heads_[order] : records_[previous].free.next) = next;
         if (next != frame_info::none)
             records_[next].free.previous = previous;
-        if (heads_[order] == frame_info::none)
-            nonempty_ &= ~(1u << order);
+        if (previous != frame_info::none)
+            records_[previous].free.next = next;
+        else if (next != frame_info::none)
+            lists.heads[order] = next;
+        else
+            lists.nonempty &= ~(1u << order);
+        change(lists.blocks[order], ~0u);
+    }
+    // Others read it meanwhile.
+    template <class T>
+    static void change(std::atomic<T>& count, std::type_identity_t<T> by) noexcept
+    {
+        count.store(count.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
     }
 
     Interrupts& interrupts_;
@@ -352,9 +507,8 @@ private:
     std::span<frame_cache> caches_;
 
     sync::spin_lock<sync::lock_rank::frames, Interrupts, sync::unobserved, Atomics> lock_;
-    std::uint32_t heads_[max_order + 1];
-    std::uint32_t nonempty_{}; // a bit per order
-    std::atomic<std::uint64_t> free_{};
+    buddy_lists lists_[2];
+    frame_counters counters_;
     std::uint64_t total_{};
 };
 
