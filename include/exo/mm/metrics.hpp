@@ -3,6 +3,7 @@
 #pragma once
 
 #include <exo/mm/fault.hpp>
+#include <exo/mm/frame_allocator.hpp>
 #include <exo/trace/registry.hpp>
 
 namespace exo::mm {
@@ -24,6 +25,28 @@ struct metrics {
          [](const Memory& m) noexcept { return m.frames.total_frames(); }},
         {{"exo_mm_frames_free", "Those that nobody uses", trace::metric_kind::gauge},
          [](const Memory& m) noexcept { return m.frames.free_frames(); }},
+        {{"exo_mm_frames_free_below_4gib", "Those of them below 4 GiB, and in no cache of a CPU",
+          trace::metric_kind::gauge},
+         [](const Memory& m) noexcept { return m.frames.free_frames(frame_zone::below_4gib); }},
+        {{"exo_mm_frames_free_above_4gib", "Those above", trace::metric_kind::gauge},
+         [](const Memory& m) noexcept { return m.frames.free_frames(frame_zone::above); }},
+        {{"exo_mm_frames_cached", "Those in the caches of CPUs", trace::metric_kind::gauge},
+         [](const Memory& m) noexcept { return m.frames.cached_frames(); }},
+        {{"exo_mm_frames_allocated_total", "Frames allocated, singly or in blocks", trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.frames.frames_allocated(); }},
+        {{"exo_mm_frames_freed_total", "Frames freed", trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.frames.frames_freed(); }},
+        {{"exo_mm_frame_failures_total", "Allocations of frames that failed", trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.frames.counters().failures.value(); }},
+        {{"exo_mm_frame_cache_refills_total", "Times that a CPU's cache ran out of single frames and got some",
+          trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.frames.counters().refills.value(); }},
+        {{"exo_mm_frame_cache_spills_total", "Times that a CPU's cache was full and gave half back",
+          trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.frames.counters().spills.value(); }},
+        {{"exo_mm_frame_cache_drains_total", "Times that all caches were emptied for want of frames",
+          trace::metric_kind::counter},
+         [](const Memory& m) noexcept { return m.frames.counters().drains.value(); }},
         {{"exo_mm_page_tables", "Page tables of address spaces", trace::metric_kind::gauge},
          [](const Memory& m) noexcept { return m.counters.tables.value(); }},
         {{"exo_mm_tables_unshared_total", "Page tables copied because one of several users changed something below",
