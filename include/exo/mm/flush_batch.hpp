@@ -37,7 +37,10 @@ inline constexpr unsigned flush_kind_count = 4;
 class invalidation {
 public:
     static constexpr std::size_t run_limit = 8;
-    static constexpr std::uint64_t page_limit = 32;
+    // Where single invalidations begin to cost what all do and the walks that those cause. QEMU's TCG breaks even at 19
+    // to 49 pages with 16 to 64 others in use (bench/kernel/tlb.cpp measures it); Linux puts 33 for silicon
+    // (tlb_single_page_flush_ceiling).
+    static constexpr std::uint64_t page_limit = 33;
 
     [[nodiscard]] bool empty() const { return run_count_ == 0 && !everything_; }
     [[nodiscard]] bool everything() const { return everything_; }
