@@ -356,7 +356,7 @@ private:
         for (frame_cache& c : caches_) {
             for (unsigned order = 0; order <= max_order; ++order) {
                 for (std::uint32_t n = 0; n < frame_cache::capacity(order); ++n) {
-                    if (const auto at = c.take_old(order, n); at != frame_info::none) {
+                    if (const auto at = c.take_out(order, n); at != frame_info::none) {
                         give_back(at, order);
                         any = true;
                     }

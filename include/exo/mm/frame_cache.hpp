@@ -55,11 +55,17 @@ public:
         return slot(order, puts - takes).exchange(at, std::memory_order_acq_rel);
     }
 
-    // The n-th slot (below the capacity), counted from that of the block put longest ago: what it holds, taken out.
+    // What the n-th slot (below the capacity) holds, taken out. Slots stay where they are while blocks come and go: who
+    // goes through them all misses no block that lies still.
+    [[nodiscard]] std::uint32_t take_out(unsigned order, std::uint32_t n) noexcept
+    {
+        auto& from = slot(order, n);
+        return from.load(std::memory_order_relaxed) == none ? none : from.exchange(none, std::memory_order_acquire);
+    }
+    // The same, counted from the slot of the block put longest ago.
     [[nodiscard]] std::uint32_t take_old(unsigned order, std::uint32_t n) noexcept
     {
-        auto& from = slot(order, position(order) + n);
-        return from.load(std::memory_order_relaxed) == none ? none : from.exchange(none, std::memory_order_acquire);
+        return take_out(order, static_cast<std::uint32_t>(position(order)) + n);
     }
     // Puts a block where it is the n-th to be taken. False: a block is there.
     [[nodiscard]] bool stock(unsigned order, std::uint32_t n, std::uint32_t at) noexcept
