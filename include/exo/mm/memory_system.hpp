@@ -10,6 +10,7 @@
 #include <exo/hal/pte_format.hpp>
 #include <exo/mm/fault.hpp>
 #include <exo/mm/fill_policy.hpp>
+#include <exo/mm/frame_allocator.hpp>
 #include <exo/mm/page_table.hpp>
 #include <exo/mm/reclaim.hpp>
 #include <exo/sync/any_parker.hpp>
@@ -87,7 +88,12 @@ public:
     {
         __builtin_memcpy(memory_of(to), memory_of(from), page_size);
     }
-    [[nodiscard]] memory_left left() const noexcept { return {frames.free_frames(), frames.total_frames()}; }
+    // Caches of CPUs left out: asked at every fault, and good enough for a policy.
+    [[nodiscard]] memory_left left() const noexcept
+    {
+        return {frames.free_frames(frame_zone::below_4gib) + frames.free_frames(frame_zone::above),
+                frames.total_frames()};
+    }
 };
 
 } // namespace exo::mm
