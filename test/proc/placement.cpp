@@ -81,7 +81,6 @@ TEST_CASE("random plans are aligned, keep stack, mappings and program apart, and
 struct places {
     std::uint64_t stack, mapping, brk;
     std::uint64_t random[2];
-    friend bool operator==(const places&, const places&) = default;
 };
 
 class observer {

@@ -12,6 +12,10 @@
 
 namespace exo::fs {
 
+// Whether every byte of a T belongs to a member. Unions say so themselves.
+template <class T>
+inline constexpr bool has_no_gaps = std::has_unique_object_representations_v<T>;
+
 class user_memory {
 public:
     // Errors: bad_address.
@@ -30,6 +34,7 @@ public:
         requires std::is_trivially_copyable_v<T>
     [[nodiscard]] result<> write_object(user_addr to, const T& object)
     {
+        static_assert(has_no_gaps<T>, "what lies between the members would be shown too");
         return write(to, std::as_bytes(std::span{&object, 1}));
     }
 

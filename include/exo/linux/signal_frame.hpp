@@ -10,6 +10,7 @@
 #include <exo/base/address.hpp>
 #include <exo/base/errors.hpp>
 #include <exo/base/result.hpp>
+#include <exo/fs/user_memory.hpp>
 #include <exo/linux/numbers.hpp>
 #include <exo/linux/restartable_sequence.hpp>
 #include <exo/proc/signal.hpp>
@@ -61,12 +62,16 @@ struct signal_info_record {
     std::int32_t code;
     std::int32_t padding;
     union {
+        std::byte bytes[112]; // the first, so that {} clears all of them
         signal_sender sender;
         std::uint64_t address;
-        std::byte bytes[112];
     };
 };
 static_assert(sizeof(signal_info_record) == 128);
+} // namespace exo::linux_abi
+template <>
+inline constexpr bool exo::fs::has_no_gaps<exo::linux_abi::signal_info_record> = true;
+namespace exo::linux_abi {
 
 struct signal_frame {
     std::uint64_t return_address;

@@ -68,4 +68,18 @@ expect_match "overflow" "$log" 'kernel stack overflow'
 # Without the word it is an exception like others.
 "$exo" run --exec '/test/provoke read data' >"$work/out" 2>/dev/null
 expect "INT 4 without the option" $? 139
+
+# What the processor offers is on, and where the kernel's tables are it does not tell programs.
+out=$("$exo" run --exec 'for f in nx smep smap umip; do grep -qw $f /proc/cpuinfo && echo $f; done; /test/privileged_reads')
+expect "features and instructions" "$out" "nx
+smep
+smap
+umip
+SGDT: signal 11
+SIDT: signal 11
+SLDT: signal 11
+STR: signal 11
+SMSW: signal 11"
+out=$("$exo" run --cpu max,-umip --exec '/test/privileged_reads')
+expect_match "without UMIP" "$out" 'SGDT: exit 0'
 finish
