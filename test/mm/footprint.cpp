@@ -52,6 +52,33 @@ TEST_CASE_TEMPLATE("a footprint counts what is private whole, and what is shared
     w.deactivate(*s);
 }
 
+TEST_CASE_TEMPLATE("large pages count whole, and all footprints together are no more than the memory in use", Format,
+                   EXO_EVERY_FORMAT)
+{
+    world<Format, greedy> w{8192};
+    constexpr std::uint64_t large = 512 * page_size;
+    auto s = w.make_space();
+    w.activate(*s);
+    const auto at = virt_addr{64 * large};
+    CHECK(s->map({.address = at, .length = 2 * large, .where = mm::placement::fixed}));
+    for (const auto where : {at, at + large})
+        CHECK(w.store(*s, where, 1));
+    REQUIRE(w.memory.counters.large_pages_filled.value() == 2);
+    CHECK(s->memory_footprint().pages == 2 * large);
+    auto child = *s->fork();
+    CHECK(s->memory_footprint().pages == large);
+    w.activate(*child);
+    CHECK(w.store(*child, at, 2)); // which splits it there, and copies a page
+    const auto used = (w.frames_at_rest - w.frames_.free_frames()) * page_size;
+    const auto together = s->memory_footprint().total() + child->memory_footprint().total();
+    CHECK(together <= used);
+    CHECK(together > used - used / 100);
+    s->clear();
+    child->clear();
+    CHECK(w.frames_at_rest - w.frames_.free_frames() == 2); // the roots
+    w.deactivate(*child);
+}
+
 TEST_CASE_TEMPLATE("clear gives everything back at once, takes no memory, and leaves relatives alone", Format,
                    EXO_EVERY_FORMAT)
 {
