@@ -253,23 +253,23 @@ TEST_CASE("The heap moves with its end, keeps what it held, and forgets what it 
     auto s = w.make_space();
     s->start_brk(base + 100);
     CHECK(s->brk() == base + 100);
-    CHECK(*s->set_brk(base + 5 * page + 1, page * 64) == base + 5 * page + 1);
+    CHECK(*s->set_brk(base + 5 * page + 1, {.data = page * 64}) == base + 5 * page + 1);
     CHECK(s->region_at(base + 5 * page)->heap);
     std::uint64_t value = 42;
     CHECK(s->write(base + page, std::as_bytes(std::span{&value, 1})));
     CHECK(s->write(base + 4 * page, std::as_bytes(std::span{&value, 1})));
-    CHECK(s->set_brk(base + 3 * page, page * 64));
+    CHECK(s->set_brk(base + 3 * page, {.data = page * 64}));
     CHECK(s->handle_fault(base + 4 * page, access::read).error() == mm::no_region);
-    CHECK(s->set_brk(base + 6 * page, page * 64));
+    CHECK(s->set_brk(base + 6 * page, {.data = page * 64}));
     CHECK(regions_of(*s).size() == 1);
     CHECK(s->read(base + 4 * page, std::as_writable_bytes(std::span{&value, 1})));
     CHECK(value == 0);
     CHECK(s->read(base + page, std::as_writable_bytes(std::span{&value, 1})));
     CHECK(value == 42);
-    CHECK(s->set_brk(base, page * 64).error() == errors::invalid_argument);
-    CHECK(s->set_brk(base + 65 * page, page * 64).error() == errors::out_of_memory);
+    CHECK(s->set_brk(base, {.data = page * 64}).error() == errors::invalid_argument);
+    CHECK(s->set_brk(base + 65 * page, {.data = page * 64}).error() == errors::out_of_memory);
     CHECK(s->map(at(base + 8 * page, 1)));
-    CHECK(s->set_brk(base + 9 * page, page * 64).error() == errors::out_of_memory);
+    CHECK(s->set_brk(base + 9 * page, {.data = page * 64}).error() == errors::out_of_memory);
     CHECK(s->brk() == base + 6 * page);
     CHECK(s->fork().value()->brk() == base + 6 * page);
 }
@@ -398,9 +398,48 @@ TEST_CASE("Every operation leaves everything as it was, wherever memory runs out
         {"write to a file", [&](space& s) { return drop(s.handle_fault(base + 5000 * page, access::write)); }},
         {"read a file", [&](space& s) { return drop(s.handle_fault(base + 5001 * page, access::read)); }},
         {"demand", [&](space& s) { return drop(s.handle_fault(base + 1599 * page, access::read)); }},
-        {"brk", [&](space& s) { return drop(s.set_brk(base + 9000 * page, 10000 * page)); }},
-        {"less brk", [&](space& s) { return drop(s.set_brk(base + 8001 * page, 10000 * page)); }},
+        {"brk", [&](space& s) { return drop(s.set_brk(base + 9000 * page)); }},
+        {"less brk", [&](space& s) { return drop(s.set_brk(base + 8001 * page)); }},
         {"fork", [&](space& s) { return drop(s.fork()); }},
+        {"advise",
+         [&](space& s) {
+             return s.advise(pages(base + 3 * page, 2), [](mm::region_advice& a) { a.fork = mm::at_fork::empty; });
+         }},
+        {"grow",
+         [&](space& s) {
+             return drop(s.remap({.address = base + 1590 * page, .old_length = 10 * page, .length = 20 * page}));
+         }},
+        {"move",
+         [&](space& s) {
+             return drop(
+                 s.remap({.address = base + 2 * page, .old_length = 2 * page, .length = 5 * page, .may_move = true}));
+         }},
+        {"move tables",
+         [&](space& s) {
+             return drop(s.remap({.address = base + page,
+                                  .old_length = 1500 * page,
+                                  .length = 1400 * page,
+                                  .may_move = true,
+                                  .target = base + 16385 * page}));
+         }},
+        {"move over something",
+         [&](space& s) {
+             return drop(s.remap({.address = base + page,
+                                  .old_length = 600 * page,
+                                  .length = 600 * page,
+                                  .may_move = true,
+                                  .target = base + 900 * page}));
+         }},
+        {"move pages only",
+         [&](space& s) {
+             return drop(s.remap({.address = base,
+                                  .old_length = 5 * page,
+                                  .length = 5 * page,
+                                  .may_move = true,
+                                  .target = base + 509 * page,
+                                  .keeps_old = true}));
+         }},
+        {"lock", [&](space& s) { return s.lock_pages(pages(base + 2 * page, 3), mm::locking::on_fault); }},
     };
     for (const bool forked : {false, true}) {
         for (const operation& op : operations) {
@@ -419,8 +458,10 @@ TEST_CASE("Every operation leaves everything as it was, wherever memory runs out
                 CHECK(s->map(of_file));
                 CHECK(s->populate(pages(base + 5000 * page, 1), access::read));
                 s->start_brk(base + 8000 * page);
-                CHECK(s->set_brk(base + 8003 * page, 10000 * page));
+                CHECK(s->set_brk(base + 8003 * page));
                 CHECK(s->populate(pages(base + 8000 * page, 3), access::write));
+                CHECK(
+                    s->advise(pages(base + 1540 * page, 1), [](mm::region_advice& a) { a.fork = mm::at_fork::empty; }));
                 auto other = forked ? *s->fork() : ref<space>{};
                 w.activate(*s);
 

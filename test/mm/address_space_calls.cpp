@@ -148,3 +148,279 @@ TEST_CASE("What will be needed of a file is there before it is accessed")
     w.deactivate(*s);
     CHECK(s->unmap(pages(base, 8)));
 }
+
+TEST_CASE("A mapping becomes smaller, and larger where there is room")
+{
+    world_type w;
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 4)));
+    for (unsigned i = 0; i < 4; ++i)
+        put_at(*s, base + i * page, i);
+    CHECK(*s->remap({.address = base, .old_length = 4 * page, .length = 2 * page - 5}) == base);
+    CHECK(s->handle_fault(base + 2 * page, access::read).error() == mm::no_region);
+    CHECK(*s->remap({.address = base + page, .old_length = page, .length = 4 * page}) == base + page);
+    REQUIRE(regions_of(*s).size() == 1);
+    CHECK(regions_of(*s)[0].range == pages(base, 5));
+    CHECK(value_at(*s, base + page) == 1);
+    CHECK(value_at(*s, base + 2 * page) == 0);
+    CHECK(*s->remap({.address = base, .old_length = 5 * page, .length = 5 * page}) == base);
+
+    CHECK(s->map(at(base + 6 * page, 1, mm::user_read)));
+    const auto grow = [&](std::uint64_t from, std::uint64_t old, std::uint64_t length) {
+        return s->remap({.address = base + from * page, .old_length = old * page, .length = length * page});
+    };
+    CHECK(grow(0, 5, 7).error() == errors::out_of_memory); // something is in the way
+    CHECK(grow(0, 3, 4).error() == errors::out_of_memory); // its own rest is in the way
+    CHECK(grow(0, 6, 7).error() == mm::no_region);         // not all of it is there
+    CHECK(grow(7, 1, 2).error() == mm::no_region);
+    CHECK(grow(7, 2, 1).error() == mm::no_region);
+    CHECK(grow(0, 0, 1).error() == errors::invalid_argument);
+    CHECK(grow(0, 1, 0).error() == errors::invalid_argument);
+    CHECK(s->remap({.address = base + 1, .old_length = page, .length = page}).error() == errors::invalid_argument);
+    const auto move = [&](mm::remap_request r) {
+        r.may_move = true;
+        return s->remap(r).error();
+    };
+    CHECK(move({.address = base, .old_length = page, .length = page, .target = base + 1}) == errors::invalid_argument);
+    CHECK(move({.address = base, .old_length = 2 * page, .length = 2 * page, .target = base + page}) ==
+          errors::invalid_argument);
+    CHECK(move({.address = base, .old_length = page, .length = page, .target = world_type::layout.highest}) ==
+          errors::invalid_argument);
+    CHECK(move({.address = base, .old_length = page, .length = page, .target = virt_addr{}}) == errors::not_permitted);
+    CHECK(move({.address = base, .old_length = page, .length = 2 * page, .keeps_old = true}) ==
+          errors::invalid_argument);
+    CHECK(s->remap({.address = base, .old_length = page, .length = page, .target = base + 20 * page}).error() ==
+          errors::invalid_argument); // without may_move
+    CHECK(regions_of(*s)[0].range == pages(base, 5));
+}
+
+TEST_CASE_TEMPLATE("Pages move with what they hold, and no CPU finds them where they were", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w{512, 2};
+    file f{w.pages, 8};
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 8)));
+    auto of_file = at(base + 8 * page, 8);
+    of_file.backing = ref<mm::pager>{f};
+    of_file.kind = sharing::shared;
+    CHECK(s->map(of_file));
+    for (unsigned i = 0; i < 16; ++i)
+        CHECK(s->write(base + i * page, std::as_bytes(std::span{&i, 1})));
+    const auto used = w.frames_.free_frames();
+    const auto on_each = [&](auto look) {
+        for (unsigned cpu = 0; cpu < 2; ++cpu)
+            w.machine.cpus.on(cpu, [&] { look(cpu); });
+    };
+    on_each([&](unsigned cpu) {
+        w.activate(*s);
+        for (unsigned i = 0; i < 16; ++i)
+            w.machine.unit.speculate(cpu, base + i * page);
+    });
+    const auto moved =
+        *s->remap({.address = base + 2 * page, .old_length = 3 * page, .length = 5 * page, .may_move = true});
+    const auto shared = base + 1000 * page;
+    CHECK(*s->remap({.address = base + 8 * page,
+                     .old_length = 4 * page,
+                     .length = 2 * page,
+                     .may_move = true,
+                     .target = shared}) == shared);
+    CHECK(w.frames_.free_frames() <= used);
+    on_each([&](unsigned) {
+        for (unsigned i = 2; i < 12; ++i)
+            if (i < 5 || i >= 8)
+                CHECK(w.load(*s, base + i * page).error() == mm::no_region);
+        for (unsigned i = 0; i < 5; ++i)
+            CHECK(*w.load(*s, moved + i * page) == (i < 3 ? i + 2 : 0));
+        CHECK(*w.load(*s, shared + page) % 256 == 9);
+        CHECK(w.load(*s, shared + 2 * page).error() == mm::no_region);
+    });
+    CHECK(w.store(*s, shared, 77)); // what moved is still the file's page
+    CHECK(*reinterpret_cast<std::uint64_t*>(f.contents[0].data()) == 77);
+
+    // Once more what is shared, from the middle on.
+    const auto twice = *s->remap({.address = base + 13 * page, .old_length = 0, .length = 2 * page, .may_move = true});
+    CHECK(w.store(*s, twice, 99));
+    CHECK(*w.load(*s, base + 13 * page) == 99);
+    on_each([&](unsigned) { w.deactivate(*s); });
+    CHECK(s->unmap({world<Format>::layout.lowest, world<Format>::layout.highest}));
+}
+
+TEST_CASE("What moves away and leaves its region behind leaves it empty")
+{
+    world_type w;
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 6)));
+    for (unsigned i = 0; i < 6; ++i)
+        put_at(*s, base + i * page, i + 1);
+    CHECK(s->lock_pages(pages(base, 6), mm::locking::on_fault));
+    const auto to = *s->remap(
+        {.address = base + page, .old_length = 3 * page, .length = 3 * page, .may_move = true, .keeps_old = true});
+    const std::uint64_t left[] = {1, 0, 0, 0, 5, 6};
+    for (unsigned i = 0; i < 6; ++i)
+        CHECK(value_at(*s, base + i * page) == left[i]);
+    for (unsigned i = 0; i < 3; ++i)
+        CHECK(value_at(*s, to + i * page) == i + 2);
+    CHECK(s->region_at(base)->locked == mm::locking::on_fault);
+    CHECK(s->region_at(base + page)->locked == mm::locking::none);
+    CHECK(s->region_at(to)->locked == mm::locking::on_fault);
+}
+
+TEST_CASE("Tables move whole, shared ones as they are, where both places are aligned alike")
+{
+    world_type w{8192};
+    constexpr std::uint64_t table = 512;
+    auto s = w.make_space();
+    const virt_addr from = base + 100 * page;
+    const virt_addr to = base + (std::uint64_t{1} << 39) + 100 * page;
+    CHECK(s->map(at(from, 4 * table)));
+    for (std::uint64_t i = 0; i < 4 * table; ++i)
+        put_at(*s, from + i * page, i);
+    auto child = *s->fork();
+    const auto before = w.frames_.free_frames();
+    const auto unshared = w.memory.counters.tables_unshared.value();
+    CHECK(*s->remap({.address = from,
+                     .old_length = 4 * table * page,
+                     .length = 4 * table * page,
+                     .may_move = true,
+                     .target = to}) == to);
+    // Three tables went over; the parts of two others, and three levels above, had to be its own.
+    CHECK(w.memory.counters.tables_unshared.value() - unshared == 2 + 2);
+    CHECK(before - w.frames_.free_frames() == 2 + 2);
+    w.check_counts({s.get(), child.get()});
+    for (std::uint64_t i = 0; i < 4 * table; i += 7) {
+        CHECK(value_at(*s, to + i * page) == i);
+        CHECK(value_at(*child, from + i * page) == i);
+    }
+    put_at(*s, to + 600 * page, 1);
+    put_at(*child, from + 601 * page, 2);
+    CHECK(value_at(*child, from + 600 * page) == 600);
+    CHECK(value_at(*s, to + 601 * page) == 601);
+    w.check_counts({s.get(), child.get()});
+
+    // A place without an address is one where tables can move.
+    const auto found =
+        *s->remap({.address = to, .old_length = 4 * table * page, .length = 5 * table * page, .may_move = false});
+    CHECK(found == to);
+    CHECK(s->map(at(to + 5 * table * page, 1, mm::user_read)));
+    const auto elsewhere =
+        *s->remap({.address = to, .old_length = 5 * table * page, .length = 6 * table * page, .may_move = true});
+    CHECK((elsewhere - to) % (table * page) == 0);
+    CHECK(value_at(*s, elsewhere + 600 * page) == 1);
+    w.check_counts({s.get(), child.get()});
+}
+
+TEST_CASE("What is mapped where something moves to is gone, around it nothing changes, and splits need not be twice")
+{
+    world_type w;
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 100)));
+    for (unsigned i = 0; i < 100; ++i)
+        put_at(*s, base + i * page, i);
+    CHECK(*s->remap({.address = base + 10 * page,
+                     .old_length = 10 * page,
+                     .length = 10 * page,
+                     .may_move = true,
+                     .target = base + 20 * page}) == base + 20 * page);
+    CHECK(s->handle_fault(base + 10 * page, access::read).error() == mm::no_region);
+    CHECK(s->handle_fault(base + 19 * page, access::read).error() == mm::no_region);
+    for (const unsigned i : {9, 20, 29, 30, 99})
+        CHECK(value_at(*s, base + i * page) == (i / 10 == 2 ? i - 10 : i));
+    CHECK(*s->remap({.address = base + 50 * page,
+                     .old_length = 10 * page,
+                     .length = 10 * page,
+                     .may_move = true,
+                     .target = base + 40 * page}) == base + 40 * page);
+    CHECK(regions_of(*s).size() == 3);
+    CHECK(value_at(*s, base + 40 * page) == 50);
+    CHECK(s->statistics().resident_pages == 80);
+    CHECK(s->statistics().virtual_pages == 80);
+}
+
+TEST_CASE("Locked memory is counted, limited, there if it has to be, and not inherited")
+{
+    world_type w;
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 10)));
+    const mm::space_limits four{.locked = 4 * page};
+    CHECK(s->lock_pages(pages(base, 5), mm::locking::at_once, four).error() == mm::too_much_locked);
+    CHECK(s->statistics().locked_pages == 0);
+    CHECK(s->lock_pages(pages(base, 3), mm::locking::at_once, four));
+    CHECK(s->statistics().locked_pages == 3);
+    CHECK(s->statistics().resident_pages == 3);
+    CHECK(s->lock_pages(pages(base + page, 3), mm::locking::on_fault, four)); // two of them count already
+    CHECK(s->statistics().locked_pages == 4);
+    CHECK(s->statistics().resident_pages == 3);
+    CHECK(s->lock_pages(pages(base + 4 * page, 1), mm::locking::on_fault, four).error() == mm::too_much_locked);
+    CHECK(s->discard(pages(base, 10)).error() == errors::invalid_argument);
+    CHECK(s->statistics().resident_pages == 3);
+    CHECK(s->remap({.address = base, .old_length = page, .length = 2 * page, .may_move = true}, four).error() ==
+          mm::too_much_locked);
+    auto locked_map = at(base + 20 * page, 1);
+    locked_map.locked = mm::locking::at_once;
+    CHECK(s->map(locked_map, four).error() == mm::too_much_locked);
+    CHECK(s->fork().value()->statistics().locked_pages == 0);
+
+    CHECK(s->lock_pages(pages(base, 10), mm::locking::none));
+    CHECK(s->statistics().locked_pages == 0);
+    CHECK(regions_of(*s).size() == 1);
+    CHECK(s->map(locked_map, four));
+    CHECK(s->statistics().resident_pages == 4);
+    const auto grown = *s->remap({.address = base + 20 * page, .old_length = page, .length = 3 * page}, four);
+    CHECK(s->statistics().resident_pages == 6); // what is added is there as well
+    CHECK(grown == base + 20 * page);
+
+    CHECK(s->lock_pages(pages(base + 9 * page, 3), mm::locking::at_once).error() == mm::not_mapped);
+    CHECK(s->region_at(base + 9 * page)->locked == mm::locking::at_once);
+    CHECK(s->map(at(base + 30 * page, 1, protection::none)));
+    CHECK(s->lock_pages(pages(base + 30 * page, 1), mm::locking::at_once).error() == mm::access_denied);
+    CHECK(s->region_at(base + 30 * page)->locked == mm::locking::at_once);
+}
+
+TEST_CASE("All memory, and all to come, can be locked")
+{
+    world_type w;
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 4)));
+    const mm::space_limits three{.locked = 3 * page};
+    using mm::locking;
+    CHECK(s->lock_everything(locking::at_once, locking::none, three).error() == errors::out_of_memory);
+    CHECK(s->lock_everything({}, locking::at_once, three)); // what is there does not count yet
+    CHECK(s->statistics().locked_pages == 0);
+    CHECK(s->map(at(base + 4 * page, 2), three));
+    CHECK(s->statistics().resident_pages == 2);
+    s->start_brk(base + 20 * page);
+    CHECK(s->set_brk(base + 22 * page, three).error() == mm::too_much_locked);
+    CHECK(s->set_brk(base + 21 * page, three));
+    CHECK(s->statistics().resident_pages == 3);
+    CHECK(s->lock_everything(locking::on_fault, locking::none));
+    CHECK(s->statistics().locked_pages == 7);
+    CHECK(s->statistics().resident_pages == 3);
+    CHECK(s->lock_everything(locking::at_once, locking::none));
+    CHECK(s->statistics().resident_pages == 7);
+    CHECK(s->lock_everything(locking::none, locking::none));
+    CHECK(s->statistics().locked_pages == 0);
+    CHECK(s->map(at(base + 30 * page, 1)));
+    CHECK(s->statistics().resident_pages == 7);
+}
+
+TEST_CASE("Limits of a space hold for whatever makes it larger, and what is replaced does not count")
+{
+    world_type w;
+    auto s = w.make_space();
+    const mm::space_limits limits{.space = 6 * page, .data = 3 * page};
+    CHECK(s->map(at(base, 4), limits).error() == errors::out_of_memory); // data
+    CHECK(s->map(at(base, 3), limits));
+    CHECK(s->map(at(base, 3), limits)); // in its place
+    CHECK(s->map(at(base + 3 * page, 1), limits).error() == errors::out_of_memory);
+    CHECK(s->map(at(base + 3 * page, 3, mm::user_read), limits));
+    CHECK(s->map(at(base + 6 * page, 1, mm::user_read), limits).error() == errors::out_of_memory);
+    CHECK(s->remap({.address = base, .old_length = page, .length = 2 * page, .may_move = true}, limits).error() ==
+          errors::out_of_memory);
+    CHECK(s->remap(
+        {.address = base, .old_length = 2 * page, .length = page, .may_move = true, .target = base + 30 * page},
+        limits)); // which is less
+    s->start_brk(base + 50 * page);
+    CHECK(s->set_brk(base + 51 * page, limits));
+    CHECK(s->set_brk(base + 52 * page, limits).error() == errors::out_of_memory);
+    CHECK(s->brk() == base + 51 * page);
+}

@@ -28,6 +28,7 @@ struct model_page {
     std::uint64_t index{};
     std::optional<std::uint64_t> own; // what this space alone sees
     mm::at_fork fork{};
+    mm::locking locked{};
 };
 
 template <class Format, class Fill>
@@ -216,10 +217,14 @@ private:
             discard(one, range);
         else if (dice < 82)
             advise(one, range);
-        else if (dice < 92 && spaces_.size() < space_limit)
+        else if (dice < 87)
+            remap(one, range);
+        else if (dice < 94 && spaces_.size() < space_limit)
             fork(one);
-        else if (dice < 97 && spaces_.size() > 1)
+        else if (dice < 98 && spaces_.size() > 1)
             end(below(spaces_.size()));
+        else
+            lock(one, range);
     }
 
     // What an access has to come to: nothing, or this error.
@@ -318,7 +323,7 @@ private:
         REQUIRE(got);
         REQUIRE(*got == range.begin);
         for (auto page = range.begin; page < range.end; page += page_size)
-            one.pages[page] = {rights, kind, object, (offset + (page - range.begin)) / page_size, {}, {}};
+            one.pages[page] = {rights, kind, object, (offset + (page - range.begin)) / page_size, {}, {}, {}};
     }
     void unmap(one_space& one, virt_range range)
     {
@@ -332,6 +337,76 @@ private:
             if (!one.pages.contains(page))
                 return page;
         return {};
+    }
+    void lock(one_space& one, virt_range range)
+    {
+        const auto how = chance(2) ? mm::locking::on_fault : mm::locking::none;
+        agrees(one.real->lock_pages(range, how), hole_in(one, range) ? &mm::not_mapped : nullptr);
+        for_each_in(one, range, [how](model_page& p) { p.locked = how; });
+    }
+    // Whether what follows a page in memory is what follows it in its region.
+    static bool continues(const model_page& p, const model_page& next)
+    {
+        return p.rights == next.rights && p.kind == next.kind && p.object == next.object &&
+               (p.object < 0 || p.index + 1 == next.index) && p.fork == next.fork && p.locked == next.locked;
+    }
+    void remap(one_space& one, virt_range range)
+    {
+        if (is_long(range))
+            return;
+        const auto w = windows();
+        const auto window = w[below(w.size())];
+        const auto table = hal::bytes_at<Format>(1);
+        auto target = window.begin + below(window.size() >> page_shift) * page_size;
+        if (chance(2)) // where whole tables can go
+            target = target.align_down(table) + (range.begin.value() & (table - 1));
+        mm::remap_request wanted{
+            .address = range.begin,
+            .old_length = chance(20) ? 0 : range.size(),
+            .length = chance(2) ? range.size() : (1 + below(window_pages)) * page_size,
+            .may_move = true,
+            .target = target,
+            .keeps_old = chance(4),
+        };
+        if (wanted.keeps_old)
+            wanted.length = wanted.old_length;
+        const auto old = virt_range::of_size(wanted.address, wanted.old_length);
+        const auto to = virt_range::of_size(*wanted.target, wanted.length);
+        const auto got = one.real->remap(wanted);
+        if (wanted.length == 0 || old.overlaps(to) ||
+            (old.empty() && to.contains(old.begin) && to.begin != old.begin)) {
+            REQUIRE(got.error() == errors::invalid_argument);
+            return;
+        }
+        const virt_range kept{old.begin, old.begin + std::min(old.size(), to.size())};
+        const auto first = one.pages.find(old.begin);
+        bool in_one = first != one.pages.end();
+        for (auto at = kept.begin; in_one && at + page_size < kept.end; at += page_size)
+            in_one = one.pages.contains(at + page_size) && continues(one.pages[at], one.pages[at + page_size]);
+        if (!in_one) {
+            REQUIRE(got.error() == mm::no_region);
+            return;
+        }
+        if (old.empty() && first->second.kind != sharing::shared) {
+            REQUIRE(got.error() == errors::invalid_argument);
+            return;
+        }
+        REQUIRE(got);
+        REQUIRE(*got == to.begin);
+        const auto model = first->second;
+        std::vector<std::optional<std::uint64_t>> contents(to.size() / page_size);
+        for (auto at = kept.begin; at < kept.end; at += page_size)
+            contents[(at - kept.begin) / page_size] = std::exchange(one.pages[at].own, {});
+        if (wanted.keeps_old)
+            for_each_in(one, old, [](model_page& p) { p.locked = mm::locking::none; });
+        else
+            one.pages.erase(one.pages.lower_bound(old.begin), one.pages.lower_bound(old.end));
+        for (std::size_t i = 0; i < contents.size(); ++i) {
+            auto moved = model;
+            moved.index += i;
+            moved.own = contents[i];
+            one.pages[to.begin + i * page_size] = moved;
+        }
     }
     void for_each_in(one_space& one, virt_range range, auto f)
     {
@@ -358,9 +433,15 @@ private:
     }
     void discard(one_space& one, virt_range range)
     {
-        const bool freed = chance(2) && all_in(one, range, [](const model_page& p) { return p.object < 0; });
-        const auto got = freed ? one.real->free(range) : one.real->discard(range);
-        agrees(got, hole_in(one, range) ? &mm::not_mapped : nullptr);
+        const bool frees = chance(2);
+        const bool may = all_in(one, range, [frees](const model_page& p) {
+            return p.locked == mm::locking::none && (!frees || p.object < 0);
+        });
+        agrees(frees ? one.real->free(range) : one.real->discard(range), !may ? &errors::invalid_argument
+                                                                         : hole_in(one, range) ? &mm::not_mapped
+                                                                                               : nullptr);
+        if (!may)
+            return;
         for_each_in(one, range, [](model_page& p) { p.own.reset(); });
     }
     void advise(one_space& one, virt_range range)
@@ -386,9 +467,11 @@ private:
         REQUIRE(child);
         one_space copy{std::move(*child), one.pages};
         std::erase_if(copy.pages, [](const auto& at) { return at.second.fork == mm::at_fork::absent; });
-        for (auto& [at, page] : copy.pages)
+        for (auto& [at, page] : copy.pages) {
+            page.locked = {};
             if (page.fork == mm::at_fork::empty)
                 page.own.reset();
+        }
         spaces_.push_back(std::move(copy));
     }
     void end(std::size_t which)
@@ -416,6 +499,7 @@ private:
                     REQUIRE(page->second.rights == without(r.access, protection::user));
                     REQUIRE(page->second.kind == r.kind);
                     REQUIRE(page->second.fork == r.advice.fork);
+                    REQUIRE(page->second.locked == r.locked);
                     REQUIRE((page->second.object >= 0) == static_cast<bool>(r.backing));
                     if (r.backing)
                         REQUIRE(page->second.index == (r.offset + (at - r.range.begin)) / page_size);

@@ -44,6 +44,7 @@ inline constexpr std::uint64_t stack_guard = 256 * page_size;
 struct space_statistics {
     std::uint64_t virtual_pages{};  // in regions
     std::uint64_t resident_pages{}; // present in the page tables, shared ones included
+    std::uint64_t locked_pages{};   // in regions that are locked
 };
 
 // Memory is the memory_system of the machine. Threads, and a vfork's child, share a space by reference; the last one
@@ -59,8 +60,12 @@ public:
 
     // The address where it was put. Errors: invalid_argument (length 0, offset or fixed address not a multiple of the
     // page size, shared without backing), not_permitted (fixed below the layout), already_mapped, out_of_memory (also
-    // when there is no room).
-    [[nodiscard]] result<virt_addr> map(map_request request);
+    // when there is no room, or a limit forbids it), too_much_locked.
+    [[nodiscard]] result<virt_addr> map(map_request request, const space_limits& limits = {});
+    // Makes what is mapped larger or smaller, and moves it if it has to; the address where it is. A part of one region,
+    // unless it only becomes smaller. Errors: invalid_argument, no_region, not_permitted (below the layout),
+    // out_of_memory (also when there is no room, or a limit forbids it), too_much_locked.
+    [[nodiscard]] result<virt_addr> remap(const remap_request& request, const space_limits& limits = {});
     // Holes in the range are fine. Errors: invalid_argument, out_of_memory (splitting a region takes some).
     [[nodiscard]] result<> unmap(virt_range range);
     // Errors: invalid_argument, not_mapped (context: the first address without a region), access_denied (writing, where
@@ -86,17 +91,28 @@ public:
     // Unmaps everything, and takes no memory to do so.
     void clear() noexcept;
 
-    // The heap that brk moves. start_brk says where it begins, once; set_brk moves its end, and returns it. `limit`:
-    // bytes it may reach. Errors: invalid_argument (below the beginning), out_of_memory.
+    // Locks the pages of the range, or not any more; those that have to be there at once come before this returns.
+    // Errors: invalid_argument, too_much_locked, out_of_memory; once the regions are locked, not_mapped, and those of
+    // handle_fault.
+    [[nodiscard]] result<> lock_pages(virt_range range, locking how, const space_limits& limits = {});
+    // The same for all regions, unless `present` is empty, and for those to come. Errors: out_of_memory, if that would
+    // be too much. Pages that cannot be had are left out.
+    [[nodiscard]] result<> lock_everything(std::optional<locking> present, locking future,
+                                           const space_limits& limits = {});
+
+    // The heap that brk moves. start_brk says where it begins, once; set_brk moves its end, and returns it. Errors:
+    // invalid_argument (below the beginning), out_of_memory, too_much_locked.
     void start_brk(virt_addr begin);
     [[nodiscard]] virt_addr brk();
-    [[nodiscard]] result<virt_addr> set_brk(virt_addr end, std::uint64_t limit);
+    [[nodiscard]] result<virt_addr> set_brk(virt_addr end, const space_limits& limits = {});
 
     // Makes the page at `a` accessible in the way tried, or says why not: no_region, access_denied, beyond_end
     // (SIGBUS), out_of_memory, or the pager's error. An access that the tables allow by now is spurious, and a success.
     [[nodiscard]] result<fault_kind> handle_fault(virt_addr a, access tried);
     // Has the pages of a range there, as if each had been accessed. Errors: as handle_fault; pages before it stay.
     [[nodiscard]] result<> populate(virt_range range, access tried);
+    // The same for every region in the range, so that nothing is left to be done when the program accesses it.
+    [[nodiscard]] result<> populate(virt_range range);
 
     // The space's memory as a program in it would read and write it, whether it is loaded or not. Errors: as
     // handle_fault; bytes before the failing page have been copied.
@@ -107,7 +123,15 @@ public:
     // meanwhile may or may not be seen. visit returns false to stop.
     template <class Visit>
     void for_each_region(Visit visit);
+    // The same for those that the range touches, with visit(region_info, part of the range), which returns a result<>.
+    // Errors: the first of visit's, which ends the round; not_mapped (context: the first address without a region)
+    // after it.
+    template <class Visit>
+    [[nodiscard]] result<> for_each_part(virt_range range, Visit visit);
     [[nodiscard]] result<region_info> region_at(virt_addr a);
+    // Which pages of a range can be had without I/O: one element for each page, as far as regions reach. Errors:
+    // not_mapped.
+    [[nodiscard]] result<> residency(virt_range range, std::span<bool> present);
     [[nodiscard]] space_statistics statistics();
     // Takes time in proportion to the memory.
     [[nodiscard]] footprint memory_footprint();
@@ -157,7 +181,9 @@ private:
     // the round if it failed.
     template <class Visit>
     result<> for_each_in(virt_range r, Visit visit) const;
-    [[nodiscard]] result<virt_addr> find_room(std::uint64_t length) const;
+    // Room that ends at `top` at most. Errors: out_of_memory.
+    [[nodiscard]] result<virt_addr> find_room(std::uint64_t length, virt_addr top) const;
+    [[nodiscard]] result<virt_addr> find_room_like(virt_addr model, std::uint64_t length) const;
     [[nodiscard]] result<virt_addr> choose_place(const map_request& request, std::uint64_t length) const;
 
     void insert(region& r);
@@ -176,8 +202,16 @@ private:
     [[nodiscard]] result<> drop_pages(virt_range r, changes& to);
     // The same for a whole call; all regions have to be such that they `may` lose their pages.
     [[nodiscard]] result<> drop_where(virt_range asked, bool (*may)(const region&));
+    // Makes `made` a region, with the pages of `kept`, the beginning of `old`, which goes. Errors: out_of_memory.
+    [[nodiscard]] result<> move(virt_range kept, virt_range old, owned<region>& made, bool keeps_old);
     // Takes out of a forked child what it does not inherit of a parent's region.
     [[nodiscard]] result<> start_without(virt_range range, at_fork what);
+
+    [[nodiscard]] virt_range everything() const { return {virt_addr{}, layout_.highest}; }
+    [[nodiscard]] std::uint64_t bytes_where(bool (*counts)(const region&), virt_range range) const;
+    // Whether there may be `more` bytes locked, and in a region `like` this. Errors: too_much_locked; out_of_memory.
+    [[nodiscard]] result<> check_locked(std::uint64_t more, const space_limits& limits) const;
+    [[nodiscard]] result<> check_limits(const region_info& like, std::uint64_t more, const space_limits& limits) const;
 
     [[nodiscard]] result<region*> region_for(virt_addr a, access tried);
     [[nodiscard]] region* grow_down_to(virt_addr a);
@@ -223,6 +257,7 @@ private:
     tree<region, &region::hook, &region::begin> regions_; // disjoint
     std::uint64_t virtual_pages_{};
     std::uint64_t resident_pages_{};
+    locking lock_new_{}; // what new regions are
     virt_addr brk_begin_;
     virt_addr brk_end_;
 };
@@ -231,4 +266,6 @@ private:
 
 #include <exo/mm/address_space_advice.hpp>
 #include <exo/mm/address_space_faults.hpp>
+#include <exo/mm/address_space_locking.hpp>
+#include <exo/mm/address_space_moving.hpp>
 #include <exo/mm/address_space_regions.hpp>

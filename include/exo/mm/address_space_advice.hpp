@@ -2,6 +2,10 @@
 
 #pragma once
 
+#include <cstddef>
+#include <iterator>
+#include <span>
+
 #include <exo/base/errors.hpp>
 #include <exo/mm/address_space.hpp>
 #include <exo/mm/errors.hpp>
@@ -57,19 +61,36 @@ template <class Memory>
 result<> address_space<Memory>::will_need(virt_range asked)
 {
     const auto range = EXO_TRY(mapped_pages(asked));
-    bool holes = false;
-    auto at = range.begin;
-    for_each_region([&](const region_info& r) {
-        const auto part = r.range.intersection(range);
-        if (part.empty())
-            return r.range.begin < range.end;
-        holes |= part.begin != at;
-        at = part.end;
+    return for_each_part(range, [this](const region_info& r, virt_range part) -> result<> {
         if (r.backing && accessible(r.access))
             (void)populate(part, access::read);
-        return true;
+        return {};
     });
-    return !holes && at == range.end ? result<>{} : fail(not_mapped, at.value());
+}
+
+template <class Memory>
+result<> address_space<Memory>::residency(virt_range range, std::span<bool> present)
+{
+    return for_each_part(range, [&](const region_info& r, virt_range part) -> result<> {
+        const auto slots = present.subspan((part.begin - range.begin) >> page_shift, part.size() >> page_shift);
+        {
+            auto guard = lock();
+            for (std::size_t i = 0; i < slots.size(); ++i)
+                slots[i] = page_tables_here().find(part.begin + i * page_size).value != 0;
+        }
+        const auto first = r.page_index(part.begin);
+        for (std::size_t i = 0; r.backing && i < slots.size();) {
+            object_page there[32];
+            const auto count = slots.size() - i < std::size(there) ? slots.size() - i : std::size(there);
+            const auto found = r.backing->get_present_pages(first + i, std::span{there}.first(count));
+            for (const object_page& p : std::span{there}.first(found)) {
+                slots[p.index - first] = true;
+                release_reference(memory_, p.frame);
+            }
+            i += count;
+        }
+        return {};
+    });
 }
 
 template <class Memory>

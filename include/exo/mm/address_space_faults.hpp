@@ -9,6 +9,7 @@
 
 #include <exo/base/errors.hpp>
 #include <exo/mm/address_space.hpp>
+#include <exo/mm/errors.hpp>
 
 namespace exo::mm {
 
@@ -379,6 +380,16 @@ result<> address_space<Memory>::populate(virt_range range, access tried)
     for (auto page = range.begin.align_down(page_size); page < range.end;)
         page = EXO_TRY(fill_in(page, tried, range.end)).end;
     return {};
+}
+
+template <class Memory>
+result<> address_space<Memory>::populate(virt_range range)
+{
+    const auto done = for_each_part(range, [this](const region_info& r, virt_range part) {
+        const bool copies = r.kind == sharing::private_copy && includes(r.access, protection::write);
+        return populate(part, copies ? access::write : access::read);
+    });
+    return done.has_value() || done.error() == not_mapped ? result<>{} : done;
 }
 
 template <class Memory>

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -44,11 +45,12 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
 {
     auto guard = lock();
     auto child = EXO_TRY(create(memory_, layout_));
+    bool unlocked = false;
     for (const region& r : regions_) {
         region* copy = EXO_TRY(new_object<region>(memory_.heap));
         static_cast<region_info&>(*copy) = r;
         copy->limit = r.limit;
-        copy->locked = locking::none;
+        unlocked |= std::exchange(copy->locked, locking::none) != locking::none;
         child->insert(*copy);
     }
     changes to{memory_, holders_};
@@ -59,6 +61,8 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
     for (const region& r : regions_)
         if (r.advice.fork != at_fork::inherited)
             EXO_TRY(child->start_without(r.range, r.advice.fork));
+    if (unlocked)
+        child->merge_around(everything());
     child->brk_begin_ = brk_begin_;
     child->brk_end_ = brk_end_;
     memory_.counters.forks.add();
@@ -132,9 +136,9 @@ result<> address_space<Memory>::for_each_in(virt_range range, Visit visit) const
 }
 
 template <class Memory>
-result<virt_addr> address_space<Memory>::find_room(std::uint64_t length) const
+result<virt_addr> address_space<Memory>::find_room(std::uint64_t length, virt_addr top) const
 {
-    virt_addr end = layout_.mapping_top;
+    virt_addr end = top;
     for (const region* r = regions_.last(); r; r = regions_.previous(const_cast<region&>(*r))) {
         if (r->range.end <= end && end - r->range.end >= length)
             return end - length;
@@ -156,7 +160,8 @@ result<virt_addr> address_space<Memory>::choose_place(const map_request& request
         const auto at = wish.align_down(page_size);
         if (fits && layout_.lowest <= at && is_free(virt_range::of_size(at, length)))
             return at;
-        return find_room(length);
+        const bool bounded = virt_addr{} < request.below && request.below < layout_.mapping_top;
+        return find_room(length, bounded ? request.below : layout_.mapping_top);
     }
     if (!wish.is_aligned(page_size))
         return fail(errors::invalid_argument, wish.value());
@@ -221,10 +226,11 @@ template <class Memory>
 void address_space<Memory>::split(virt_range r, spares& with)
 {
     const auto at = [this](virt_addr a, owned<region>& spare) {
-        if (!spare)
+        region* lower = region_of(a);
+        if (!spare || !lower || lower->range.begin == a) // another split has done it
             return;
         region* upper = spare.release();
-        region_of(a)->split(a, *upper);
+        lower->split(a, *upper);
         regions_.insert(*upper);
     };
     at(r.begin, with.at_begin);
@@ -253,7 +259,7 @@ result<> address_space<Memory>::drop_pages(virt_range r, changes& to)
 }
 
 template <class Memory>
-result<virt_addr> address_space<Memory>::map(map_request request)
+result<virt_addr> address_space<Memory>::map(map_request request, const space_limits& limits)
 {
     const auto length = pages_for(request.length) << page_shift;
     if (length == 0 || request.offset % page_size != 0 || request.offset + length < request.offset ||
@@ -264,6 +270,16 @@ result<virt_addr> address_space<Memory>::map(map_request request)
     auto guard = lock();
     const auto at = EXO_TRY(choose_place(request, length));
     const auto range = virt_range::of_size(at, length);
+    static_cast<region_info&>(*made) = {.range = range,
+                                        .access = request.access | protection::user,
+                                        .kind = request.kind,
+                                        .grows = request.grows,
+                                        .backing = std::move(request.backing),
+                                        .offset = request.offset,
+                                        .locked = request.locked == locking::none ? lock_new_ : request.locked};
+    made->limit = request.limit;
+    const auto replaced = bytes_where([](const region&) { return true; }, range);
+    EXO_TRY(check_limits(*made, length - replaced, limits));
     if (!is_free(range)) {
         auto splits = EXO_TRY(reserve_splits(range));
         changes to{memory_, holders_};
@@ -273,20 +289,13 @@ result<virt_addr> address_space<Memory>::map(map_request request)
         to.flush();
         EXO_TRY(ready);
     }
-    region* r = made.release();
-    static_cast<region_info&>(*r) = {.range = range,
-                                     .access = request.access | protection::user,
-                                     .kind = request.kind,
-                                     .grows = request.grows,
-                                     .backing = std::move(request.backing),
-                                     .offset = request.offset};
-    r->limit = request.limit;
-    insert(*r);
+    const bool populates = request.populate || made->locked == locking::at_once;
+    insert(*made.release());
     merge_around(range);
     guard.unlock();
 
-    if (request.populate)
-        (void)populate(range, includes(request.access, protection::write) ? access::write : access::read);
+    if (populates)
+        (void)populate(range);
     return at;
 }
 
@@ -373,13 +382,13 @@ virt_addr address_space<Memory>::brk()
 }
 
 template <class Memory>
-result<virt_addr> address_space<Memory>::set_brk(virt_addr end, std::uint64_t limit)
+result<virt_addr> address_space<Memory>::set_brk(virt_addr end, const space_limits& limits)
 {
     auto made = EXO_TRY(make_owned<region>(memory_.heap));
     auto guard = lock();
     if (end < brk_begin_)
         return fail(errors::invalid_argument, end.value());
-    if (end - brk_begin_ > limit || layout_.highest < end)
+    if (end - brk_begin_ > limits.data || layout_.highest < end)
         return fail(errors::out_of_memory, end.value());
     const auto old_top = brk_end_.align_up(page_size);
     const auto new_top = end.align_up(page_size);
@@ -387,11 +396,12 @@ result<virt_addr> address_space<Memory>::set_brk(virt_addr end, std::uint64_t li
         const virt_range more{old_top, new_top};
         if (!is_free(more))
             return fail(errors::out_of_memory, end.value());
-        region* r = made.release();
-        r->range = more;
-        r->access = user_data;
-        r->heap = true;
-        insert(*r);
+        made->range = more;
+        made->access = user_data;
+        made->heap = true;
+        made->locked = lock_new_;
+        EXO_TRY(check_limits(*made, more.size(), limits));
+        insert(*made.release());
         merge_around(more);
     } else if (new_top < old_top) {
         const virt_range less{new_top, old_top};
@@ -404,6 +414,10 @@ result<virt_addr> address_space<Memory>::set_brk(virt_addr end, std::uint64_t li
         EXO_TRY(ready);
     }
     brk_end_ = end;
+    const bool populates = old_top < new_top && lock_new_ == locking::at_once;
+    guard.unlock();
+    if (populates)
+        (void)populate({old_top, new_top});
     return end;
 }
 
@@ -427,6 +441,29 @@ void address_space<Memory>::for_each_region(Visit visit)
 }
 
 template <class Memory>
+template <class Visit>
+result<> address_space<Memory>::for_each_part(virt_range range, Visit visit)
+{
+    std::optional<virt_addr> hole;
+    for (virt_addr at = range.begin; at < range.end;) {
+        region_info seen;
+        {
+            auto guard = lock();
+            const region* r = first_ending_after(at);
+            if (!hole && (!r || at < r->range.begin))
+                hole = at;
+            if (!r || range.end <= r->range.begin)
+                break;
+            seen = *r;
+        }
+        const auto part = seen.range.intersection({at, range.end});
+        EXO_TRY(visit(seen, part));
+        at = part.end;
+    }
+    return hole ? fail(not_mapped, hole->value()) : result<>{};
+}
+
+template <class Memory>
 result<region_info> address_space<Memory>::region_at(virt_addr a)
 {
     auto guard = lock();
@@ -440,7 +477,8 @@ template <class Memory>
 space_statistics address_space<Memory>::statistics()
 {
     auto guard = lock();
-    return {virtual_pages_, resident_pages_};
+    const auto locked = bytes_where([](const region& r) { return r.locked != locking::none; }, everything());
+    return {virtual_pages_, resident_pages_, locked >> page_shift};
 }
 
 template <class Memory>

@@ -21,5 +21,8 @@ inline constexpr error_kind non_canonical{"mm", "non_canonical", "the virtual ad
 // Context: the physical address that no entry can hold.
 inline constexpr error_kind out_of_range{"mm", "out_of_range", "the physical address does not fit an entry",
                                          posix::inval, severity::caller, recovery::fix_input};
+// Context: the bytes that would be locked then.
+inline constexpr error_kind too_much_locked{"mm", "too_much_locked", "more memory would be locked than is allowed",
+                                            posix::again, severity::caller, recovery::shrink_request};
 
 } // namespace exo::mm

@@ -42,6 +42,8 @@ public:
     {
         return 0;
     }
+    // Makes what was written through shared mappings survive a loss of power, as far as the object can.
+    [[nodiscard]] virtual result<> sync() { return {}; }
     // Whether shared mappings may write to the object: not so through a file that was opened for reading only.
     [[nodiscard]] virtual bool allows_writing() const noexcept { return true; }
 

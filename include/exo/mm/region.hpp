@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include <exo/base/address.hpp>
 #include <exo/base/page.hpp>
@@ -73,11 +74,30 @@ struct map_request {
     placement where{placement::anywhere};
     sharing kind{sharing::private_copy};
     growth grows{growth::fixed};
+    virt_addr below{};      // where the kernel chooses: the end is not above this; 0: no wish
     std::uint64_t limit{};  // how many bytes a growing region may reach
     ref<pager> backing{};   // null: anonymous memory, zero at first
     std::uint64_t offset{}; // into the pager's object, a multiple of the page size
     locking locked{};
     bool populate{}; // have the pages there before the call returns, as far as memory allows
+};
+
+struct remap_request {
+    virt_addr address{};
+    std::uint64_t old_length{}; // bytes, rounded up to pages; 0: what is shared is mapped once more
+    std::uint64_t length{};     // likewise
+    bool may_move{};
+    std::optional<virt_addr> target{}; // move exactly there; what was mapped there is gone
+    bool keeps_old{};                  // the pages go, the region stays
+};
+
+// What the user of a space may have, in bytes (getrlimit(2)).
+struct space_limits {
+    static constexpr std::uint64_t none = ~std::uint64_t{0};
+
+    std::uint64_t space{none}; // all regions
+    std::uint64_t data{none};  // those that are private and writable
+    std::uint64_t locked{none};
 };
 
 // A region as seen at one moment.
@@ -92,8 +112,16 @@ struct region_info {
     region_advice advice{};
     locking locked{};
 
+    [[nodiscard]] std::uint64_t page_index(virt_addr a) const
+    {
+        return (offset + (a.align_down(page_size) - range.begin)) >> page_shift;
+    }
     // Zero at first, and nobody else's: what is shared has a pager.
     [[nodiscard]] bool is_anonymous() const { return !backing; }
+    [[nodiscard]] bool is_data() const
+    {
+        return kind == sharing::private_copy && includes(access, protection::write) && grows == growth::fixed;
+    }
 };
 
 // A region in its space's tree.
@@ -107,10 +135,6 @@ struct region : region_info {
     tree_hook hook;
 
     [[nodiscard]] virt_addr begin() const { return range.begin; }
-    [[nodiscard]] std::uint64_t page_index(virt_addr a) const
-    {
-        return (offset + (a.align_down(page_size) - range.begin)) >> page_shift;
-    }
     // What its pages are mapped with: as all hardware has it, who may write or execute may read.
     [[nodiscard]] protection mapped_access() const { return accessible(access) ? access | protection::read : access; }
     // Whether `next` could be one region with this.

@@ -3,7 +3,9 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include <exo/base/allocator.hpp>
@@ -46,6 +48,15 @@ public:
             held_.insert(*held);
         }
         return held->contents.share().leak();
+    }
+    std::size_t get_present_pages(std::uint64_t first, std::span<object_page> into) override
+    {
+        std::size_t count = 0;
+        auto guard = lock_.lock(parker_);
+        for (std::uint64_t i = first; i - first < into.size(); ++i)
+            if (held_page* held = held_.find(i))
+                into[count++] = {i, held->contents.share().leak()};
+        return count;
     }
     std::string_view name() const noexcept override { return "/dev/zero (deleted)"; }
 
