@@ -975,7 +975,7 @@ TEST_CASE("a file that is open for reading only cannot be written through a shar
         CHECK(p(number::mprotect, seen, 4096, 3) == e(posix::acces));
         CHECK(p(number::mprotect, seen, 4096, 5) == 0);
         CHECK(map(3, private_copy) > 0);
-        for (const char* name : {"/dev/zero", "/proc/uptime"}) // have no pages
+        for (const char* name : {"/dev/full", "/proc/uptime"}) // have no pages
             CHECK(p(number::mmap, 0, 4096, 1, private_copy, p.open(name), 0) == e(posix::nodev));
         const auto own = map(1, private_copy);
         CHECK(p(number::mprotect, own, 4096, 3) == 0);

@@ -221,6 +221,7 @@ inline constexpr trial trials[] = {
     {SYS_sched_getaffinity, {0, 8, T}, 8, writes},
     {SYS_getcpu, {T, 0}, 4, writes | optional},
     {SYS_getcpu, {0, T}, 4, writes | optional},
+    {SYS_mincore, {what::scratch, 4096, T}, 1, writes},
     {SYS_futex, {T, 0, 0, what::scratch, 0, 0}, 4, 0, EINVAL}, // FUTEX_WAIT; of a word that is aligned
     {SYS_futex, {what::scratch, 0, 0, T, 0, 0}, 16, optional},
 };
@@ -253,6 +254,9 @@ inline constexpr range_trial range_trials[] = {
     {SYS_mmap, {3, 0x32, -1}}, // fixed, private, anonymous
     {SYS_mremap, {4096 * 4, 1}},
     {SYS_madvise, {4}},
+    {SYS_msync, {4}},
+    {SYS_mlock, {}},
+    {SYS_munlock, {}},
 };
 
 // Tries everything. Process has `call(number, six arguments)`, which returns a result or -errno; `load(address)` and

@@ -39,6 +39,8 @@ public:
         return fail(errors::not_terminal);
     }
     [[nodiscard]] virtual poll_events poll(file& /*opened*/, poll_table*) { return poll::always_ready; }
+    // Whether to map the device is to map anonymous memory.
+    [[nodiscard]] virtual bool maps_memory() const noexcept { return false; }
     // Whether lseek fails: it does on a terminal, and does nothing on /dev/null.
     [[nodiscard]] virtual bool is_stream() const noexcept { return false; }
 

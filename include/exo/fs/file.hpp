@@ -156,7 +156,7 @@ public:
     // What is ready now; see poll.hpp for what happens to `table`, which may be null.
     [[nodiscard]] virtual poll_events poll(poll_table* /*table*/) { return poll::always_ready; }
     // Makes written data survive a loss of power.
-    [[nodiscard]] virtual result<> sync() { return node_->sync(); }
+    [[nodiscard]] result<> sync() override { return node_->sync(); }
     // The device behind the file, if it is one.
     [[nodiscard]] virtual character_device* device() const noexcept { return nullptr; }
     // False for streams: pipes, terminals.

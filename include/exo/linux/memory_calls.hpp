@@ -2,26 +2,38 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <optional>
+#include <span>
 #include <utility>
 
-#include <exo/base/allocator.hpp>
 #include <exo/base/errors.hpp>
 #include <exo/base/page.hpp>
+#include <exo/fs/character_device.hpp>
 #include <exo/fs/errors.hpp>
 #include <exo/fs/file.hpp>
 #include <exo/linux/call.hpp>
 #include <exo/mm/address_space.hpp>
 #include <exo/mm/errors.hpp>
 #include <exo/mm/protection.hpp>
+#include <exo/mm/region.hpp>
 #include <exo/mm/shared_memory.hpp>
+#include <exo/proc/process.hpp>
+#include <exo/proc/resource.hpp>
 
 namespace exo::linux_abi {
 
 namespace map_flag {
 inline constexpr std::uint64_t shared = 1, private_copy = 2, shared_validate = 3, kind = 15, fixed = 0x10,
-                               anonymous = 0x20, grows_down = 0x100, populate = 0x8000, huge = 0x40000,
-                               fixed_noreplace = 0x100000;
+                               anonymous = 0x20, low = 0x40, grows_down = 0x100, deny_write = 0x800,
+                               executable = 0x1000, locked = 0x2000, no_reserve = 0x4000, populate = 0x8000,
+                               non_block = 0x10000, stack = 0x20000, huge = 0x40000, fixed_noreplace = 0x100000,
+                               huge_size = 0xfc000000;
+// Those that shared_validate knows. Memory is never reserved, and a stack is mapped like anything else.
+inline constexpr std::uint64_t known = kind | fixed | anonymous | low | grows_down | deny_write | executable | locked |
+                                       no_reserve | populate | non_block | stack | huge | huge_size;
 }
 
 // PROT_READ, PROT_WRITE, PROT_EXEC. Errors: invalid_argument.
@@ -45,11 +57,17 @@ inline constexpr std::uint64_t shared = 1, private_copy = 2, shared_validate = 3
     return e == mm::not_mapped || e == mm::no_region ? error{errors::out_of_memory, e.context()} : e;
 }
 
+// 0 also for what is too long to be rounded up, as Linux has it.
+[[nodiscard]] constexpr std::uint64_t whole_pages(std::uint64_t length)
+{
+    return (length + page_size - 1) & ~std::uint64_t{page_size - 1};
+}
+
 // Whole pages. Errors: invalid_argument; `too_long` for a range that wraps around.
 [[nodiscard]] inline result<virt_range> user_range(std::uint64_t address, std::uint64_t length,
                                                    const error_kind& too_long = errors::invalid_argument)
 {
-    const std::uint64_t rounded = (length + page_size - 1) & ~std::uint64_t{page_size - 1};
+    const std::uint64_t rounded = whole_pages(length);
     if ((address & (page_size - 1)) != 0)
         return fail(errors::invalid_argument, address);
     if ((rounded == 0 && length != 0) || address + rounded < address)
@@ -57,23 +75,51 @@ inline constexpr std::uint64_t shared = 1, private_copy = 2, shared_validate = 3
     return virt_range::of_size(virt_addr{address}, rounded);
 }
 
+// What the process may have of its memory. Who is privileged may lock as much as there is.
+template <class System>
+[[nodiscard]] mm::space_limits limits_of(const proc::process<System>& p)
+{
+    return {.space = p.limits[proc::resource::address_space].soft,
+            .data = p.limits[proc::resource::data].soft,
+            .locked = p.identity.privileged() ? mm::space_limits::none : p.limits[proc::resource::locked_memory].soft};
+}
+
+// Whether mmap gives memory for the file instead of the file: /dev/zero.
+[[nodiscard]] inline bool stands_for_memory(const fs::file& file)
+{
+    const auto* device = file.device();
+    return device && device->maps_memory();
+}
+
 template <class System>
 result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint64_t protection,
                                std::uint64_t flags, std::int32_t descriptor, std::uint64_t offset)
 {
     const std::uint64_t kind = flags & map_flag::kind;
-    if ((kind != map_flag::shared && kind != map_flag::private_copy && kind != map_flag::shared_validate) ||
-        length == 0 || (offset & (page_size - 1)) != 0)
-        return fail(errors::invalid_argument, flags);
-    if ((flags & map_flag::huge) != 0)
+    const bool shared = kind != map_flag::private_copy;
+    bool anonymous = (flags & map_flag::anonymous) != 0;
+    ref<fs::file> file;
+    if ((offset & (page_size - 1)) != 0)
+        return fail(errors::invalid_argument, offset);
+    if (!anonymous)
+        file = EXO_TRY(c.process.files().get(descriptor));
+    if ((kind != map_flag::shared && kind != map_flag::private_copy &&
+         (kind != map_flag::shared_validate || anonymous)) ||
+        length == 0 || (flags & map_flag::huge) != 0)
         return fail(errors::invalid_argument, flags);
     if (length > c.system.user_mode().user_limit().value())
         return fail(errors::out_of_memory, length);
-    const bool shared = kind != map_flag::private_copy;
+    const auto limits = limits_of(c.process);
+    if ((flags & map_flag::locked) != 0 && limits.locked == 0)
+        return fail(errors::not_permitted);
+    if (kind == map_flag::shared_validate && (flags & ~map_flag::known) != 0)
+        return fail(errors::not_supported, flags);
+
     mm::map_request request{.address = virt_addr{address},
                             .length = length,
-                            .access = EXO_TRY(to_protection(protection)),
+                            .access = EXO_TRY(to_protection(protection & 7)),
                             .kind = shared ? mm::sharing::shared : mm::sharing::private_copy,
+                            .locked = (flags & map_flag::locked) != 0 ? mm::locking::at_once : mm::locking::none,
                             .populate = (flags & map_flag::populate) != 0};
     if ((flags & map_flag::fixed_noreplace) != 0)
         request.where = mm::placement::fixed_noreplace;
@@ -81,19 +127,25 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
         request.where = mm::placement::fixed;
     else
         request.address = request.address.align_down(page_size);
+    if ((flags & map_flag::low) != 0)
+        request.below = virt_addr{std::uint64_t{1} << 31};
     if ((flags & map_flag::grows_down) != 0) {
+        if (shared || !anonymous)
+            return fail(errors::invalid_argument, flags);
         request.grows = mm::growth::down;
         request.limit = c.process.limits[proc::resource::stack].soft;
     }
 
-    if ((flags & map_flag::anonymous) == 0) {
-        auto file = EXO_TRY(c.process.files().get(descriptor));
+    if (file) {
         if (!file->readable() || (shared && (protection & 2) != 0 && !file->writable()))
             return fail(fs::errors::access_denied);
-        if (!file->node().can_be_mapped())
+        anonymous = stands_for_memory(*file);
+        if (!anonymous && !file->node().can_be_mapped())
             return fail(errors::no_device);
         if ((protection & 4) != 0 && file->where().on && file->where().on->options().no_execute)
             return fail(errors::not_permitted);
+    }
+    if (!anonymous) {
         static_cast<void>(c.system.vfs().remember_path(c.process.paths, *file));
         request.backing = std::move(file);
         request.offset = offset;
@@ -101,7 +153,7 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
         auto& env = c.system.file_environment();
         request.backing = EXO_TRY(mm::shared_memory::create(env.heap, env.pages, env.parker, length));
     }
-    const auto mapped = c.process.image().space().map(std::move(request));
+    const auto mapped = c.process.image().space().map(std::move(request), limits);
     if (!mapped)
         return fail(unmapped_is_no_memory(mapped.error()));
     return mapped->value();
@@ -120,8 +172,8 @@ template <class System>
 result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint64_t protection)
 {
     const auto range = EXO_TRY(user_range(address, length, errors::out_of_memory));
-    constexpr std::uint64_t growing = 0x01000000 | 0x02000000; // PROT_GROWSDOWN, PROT_GROWSUP
-    const auto access = EXO_TRY(to_protection(protection & ~growing));
+    constexpr std::uint64_t ignored = 8 | 0x01000000 | 0x02000000; // PROT_SEM, PROT_GROWSDOWN, PROT_GROWSUP
+    const auto access = EXO_TRY(to_protection(protection & ~ignored));
     if (range.empty())
         return {};
     const auto changed = c.process.image().space().protect(range, access);
@@ -130,73 +182,21 @@ result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t 
     return changed ? result<void>{} : fail(unmapped_is_no_memory(changed.error()));
 }
 
-// What is mapped in `old`, a part of `region`, mapped once more with `length` bytes wherever there is room: with the
-// same contents. Errors: out_of_memory, bad_address; nothing is left then.
-template <class System>
-[[nodiscard]] result<virt_addr> map_moved(call<System>& c, const mm::region_info& region, virt_range old,
-                                          std::uint64_t length)
-{
-    auto& space = c.process.image().space();
-    const bool copies = region.kind == mm::sharing::private_copy;
-    const auto at = EXO_TRY(space.map({.length = length,
-                                       .access = copies ? mm::user_data : region.access,
-                                       .kind = region.kind,
-                                       .backing = region.backing,
-                                       .offset = region.offset + (old.begin - region.range.begin)}));
-    const auto fill = [&]() -> result<> {
-        auto buffer = EXO_TRY(owned_array<std::byte>::create(c.system.heap(), page_size));
-        for (std::uint64_t done = 0; done < old.size() && done < length; done += page_size) {
-            EXO_TRY(space.read(old.begin + done, std::span<std::byte>{buffer.data(), buffer.size()}));
-            EXO_TRY(space.write(at + done, std::span<const std::byte>{buffer.data(), buffer.size()}));
-        }
-        return space.protect(virt_range::of_size(at, length), region.access);
-    };
-    if (copies)
-        if (const auto filled = fill(); !filled) {
-            static_cast<void>(space.unmap(virt_range::of_size(at, length)));
-            return fail(filled.error());
-        }
-    return at;
-}
-
 template <class System>
 result<std::uint64_t> sys_mremap(call<System>& c, std::uint64_t address, std::uint64_t old_length, std::uint64_t length,
-                                 std::uint64_t flags)
+                                 std::uint64_t flags, std::uint64_t target)
 {
-    constexpr std::uint64_t may_move = 1;
-    const auto old = EXO_TRY(user_range(address, old_length));
-    const std::uint64_t wanted = (length + page_size - 1) & ~std::uint64_t{page_size - 1};
-    // To a fixed place, or leaving a duplicate: not here.
-    if ((flags & ~may_move) != 0 || length == 0 || wanted < length || old.empty())
+    constexpr std::uint64_t may_move = 1, fixed = 2, dont_unmap = 4;
+    if ((flags & ~(may_move | fixed | dont_unmap)) != 0)
         return fail(errors::invalid_argument, flags);
-    auto& space = c.process.image().space();
-    const auto region = space.region_at(old.begin);
-    if (!region || !region->range.contains(old))
-        return fail(errors::bad_address, address);
-    if (wanted <= old.size()) {
-        if (wanted < old.size())
-            EXO_TRY(space.unmap({old.begin + wanted, old.end}));
-        return address;
-    }
-    const auto grown = space.map({.address = old.end,
-                                  .length = wanted - old.size(),
-                                  .access = region->access,
-                                  .where = mm::placement::fixed_noreplace,
-                                  .kind = region->kind,
-                                  .backing = region->backing,
-                                  .offset = region->offset + (old.end - region->range.begin)});
-    if (grown)
-        return address;
-    if (grown.error() != mm::already_mapped && grown.error() != errors::invalid_argument)
-        return fail(grown.error());
-    if ((flags & may_move) == 0)
-        return fail(errors::out_of_memory, wanted);
-    const auto moved = EXO_TRY(map_moved(c, *region, old, wanted));
-    if (const auto freed = space.unmap(old); !freed) {
-        static_cast<void>(space.unmap(virt_range::of_size(moved, wanted)));
-        return fail(freed.error());
-    }
-    return moved.value();
+    mm::remap_request request{.address = virt_addr{address},
+                              .old_length = old_length,
+                              .length = length,
+                              .may_move = (flags & may_move) != 0,
+                              .keeps_old = (flags & dont_unmap) != 0};
+    if ((flags & fixed) != 0)
+        request.target = virt_addr{target};
+    return EXO_TRY(c.process.image().space().remap(request, limits_of(c.process))).value();
 }
 
 // What madvise(2) says about memory, by Linux's numbers (asm-generic/mman-common.h).
@@ -286,7 +286,7 @@ result<std::uint64_t> sys_brk(call<System>& c, std::uint64_t end)
 {
     auto& space = c.process.image().space();
     if (end != 0)
-        static_cast<void>(space.set_brk(virt_addr{end}, c.process.limits[proc::resource::data].soft));
+        static_cast<void>(space.set_brk(virt_addr{end}, limits_of(c.process)));
     return space.brk().value();
 }
 
@@ -294,14 +294,103 @@ template <class System>
 result<void> sys_msync(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint32_t flags)
 {
     constexpr std::uint32_t asynchronous = 1, invalidate = 2, synchronous = 4;
-    const auto range = EXO_TRY(user_range(address, length));
     if ((flags & ~(asynchronous | invalidate | synchronous)) != 0 ||
         (flags & (asynchronous | synchronous)) == (asynchronous | synchronous))
         return fail(errors::invalid_argument, flags);
-    // Mappings and files share their pages, so there is nothing to carry over.
-    if (!range.empty() && !c.process.image().space().region_at(range.begin))
-        return fail(errors::out_of_memory, address);
+    const auto range = EXO_TRY(user_range(address, whole_pages(length), errors::out_of_memory));
+    // Mappings and files share their pages, so there is nothing to invalidate, nor to start writing.
+    const auto synced =
+        c.process.image().space().for_each_part(range, [flags](const mm::region_info& r, virt_range part) -> result<> {
+            if ((flags & invalidate) != 0 && r.locked != mm::locking::none)
+                return fail(errors::busy, part.begin.value());
+            return (flags & synchronous) != 0 && r.backing && r.kind == mm::sharing::shared ? r.backing->sync()
+                                                                                            : result<>{};
+        });
+    return synced ? result<void>{} : fail(unmapped_is_no_memory(synced.error()));
+}
+
+template <class System>
+result<void> sys_mincore(call<System>& c, std::uint64_t address, std::uint64_t length, user_addr vector)
+{
+    const std::uint64_t limit = c.system.user_mode().user_limit().value();
+    if ((address & (page_size - 1)) != 0)
+        return fail(errors::invalid_argument, address);
+    if (address > limit || length > limit - address)
+        return fail(errors::out_of_memory, length);
+    auto& space = c.process.image().space();
+    auto left = pages_for(length);
+    for (virt_addr at{address}; left != 0;) {
+        bool present[256]{};
+        const auto count = left < std::size(present) ? static_cast<std::size_t>(left) : std::size(present);
+        const auto asked = space.residency(virt_range::of_size(at, count * page_size), std::span{present}.first(count));
+        if (!asked)
+            return fail(unmapped_is_no_memory(asked.error()));
+        EXO_TRY(c.write(vector, std::as_bytes(std::span{present}.first(count))));
+        vector = vector + count;
+        at += count * page_size;
+        left -= count;
+    }
     return {};
+}
+
+// Locks the pages that the range touches. Whatever cannot be locked is ENOMEM (mlock(2)).
+template <class System>
+[[nodiscard]] result<void> lock_pages(call<System>& c, std::uint64_t address, std::uint64_t length, mm::locking how)
+{
+    const auto limits = limits_of(c.process);
+    if (how != mm::locking::none && limits.locked == 0)
+        return fail(errors::not_permitted);
+    const auto offset = address & (page_size - 1);
+    const auto range = EXO_TRY(user_range(address - offset, whole_pages(length + offset)));
+    if (range.empty())
+        return {};
+    const auto locked = c.process.image().space().lock_pages(range, how, limits);
+    if (locked)
+        return {};
+    const error e = locked.error();
+    const bool short_of = e == mm::too_much_locked || e == mm::access_denied || e == mm::beyond_end;
+    return fail(short_of ? error{errors::out_of_memory, e.context()} : unmapped_is_no_memory(e));
+}
+
+template <class System>
+result<void> sys_mlock(call<System>& c, std::uint64_t address, std::uint64_t length)
+{
+    return lock_pages(c, address, length, mm::locking::at_once);
+}
+
+template <class System>
+result<void> sys_mlock2(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint32_t flags)
+{
+    constexpr std::uint32_t on_fault = 1;
+    if ((flags & ~on_fault) != 0)
+        return fail(errors::invalid_argument, flags);
+    return lock_pages(c, address, length, flags == on_fault ? mm::locking::on_fault : mm::locking::at_once);
+}
+
+template <class System>
+result<void> sys_munlock(call<System>& c, std::uint64_t address, std::uint64_t length)
+{
+    return lock_pages(c, address, length, mm::locking::none);
+}
+
+template <class System>
+result<void> sys_mlockall(call<System>& c, std::uint32_t flags)
+{
+    constexpr std::uint32_t current = 1, future = 2, on_fault = 4;
+    if (flags == 0 || flags == on_fault || (flags & ~(current | future | on_fault)) != 0)
+        return fail(errors::invalid_argument, flags);
+    const auto limits = limits_of(c.process);
+    if (limits.locked == 0)
+        return fail(errors::not_permitted);
+    const auto how = (flags & on_fault) != 0 ? mm::locking::on_fault : mm::locking::at_once;
+    return c.process.image().space().lock_everything((flags & current) != 0 ? std::optional{how} : std::nullopt,
+                                                     (flags & future) != 0 ? how : mm::locking::none, limits);
+}
+
+template <class System>
+result<void> sys_munlockall(call<System>& c)
+{
+    return c.process.image().space().lock_everything(mm::locking::none, mm::locking::none);
 }
 
 template <class System, class Table>
@@ -314,6 +403,12 @@ constexpr void add_memory_calls(Table& table)
     table.template set<sys_madvise<System>>(number::madvise);
     table.template set<sys_brk<System>>(number::brk);
     table.template set<sys_msync<System>>(number::msync);
+    table.template set<sys_mincore<System>>(number::mincore);
+    table.template set<sys_mlock<System>>(number::mlock);
+    table.template set<sys_mlock2<System>>(number::mlock2);
+    table.template set<sys_munlock<System>>(number::munlock);
+    table.template set<sys_mlockall<System>>(number::mlockall);
+    table.template set<sys_munlockall<System>>(number::munlockall);
 }
 
 } // namespace exo::linux_abi

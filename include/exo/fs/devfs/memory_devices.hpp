@@ -74,6 +74,7 @@ public:
         }
         return total;
     }
+    [[nodiscard]] bool maps_memory() const noexcept override { return true; }
 
 protected:
     explicit zero_device(std::uint32_t minor) : sink_device{minor} {}
@@ -87,6 +88,7 @@ public:
     {
         return from.remaining() == 0 ? result<std::size_t>{std::size_t{0}} : fail(errors::no_space);
     }
+    [[nodiscard]] bool maps_memory() const noexcept override { return false; }
 };
 
 class random_device final : public sink_device {

@@ -160,6 +160,7 @@ result<> write_process_status(process<System>& p, text_builder& out)
     if (image) {
         const auto memory = image->space().statistics();
         out.line("VmSize:\t", right{memory.virtual_pages * page_size / 1024, 8}, " kB");
+        out.line("VmLck:\t", right{memory.locked_pages * page_size / 1024, 8}, " kB");
         out.line("VmRSS:\t", right{memory.resident_pages * page_size / 1024, 8}, " kB");
     }
     out.line("Threads:\t", f.has_thread ? 1 : 0);
