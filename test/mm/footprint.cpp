@@ -91,7 +91,7 @@ TEST_CASE_TEMPLATE("clear gives everything back at once, takes no memory, and le
     auto relative = *s->fork();
     CHECK(w.store(*s, at, 100));
     s->start_brk(virt_addr{0x100000});
-    CHECK(s->set_brk(virt_addr{0x103000}, 1 << 20));
+    CHECK(s->set_brk(virt_addr{0x103000}));
 
     w.failing.fail_nth(1);
     s->clear();
