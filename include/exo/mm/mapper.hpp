@@ -3,11 +3,11 @@
 // Needs frames for tables and nothing else: no heap, no records about frames. Frames that pages are mapped to belong to
 // the caller. Every call succeeds or changes no translation: what it needs is found and reserved first. What CPUs must
 // forget, and tables that went out of use, are recorded in the caller's flush_batch, which the caller flushes.
-// Calls on one hierarchy are serialized by the caller; hardware marks entries accessed and dirty at any time.
+// Calls on one hierarchy are serialized by the caller; hardware marks entries accessed and dirty at any time. Tables that
+// several hierarchies share are table_sharing.hpp's.
 
 #pragma once
 
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -29,19 +29,8 @@ namespace exo::mm {
 // What a range call does about parts of its range that are not mapped.
 enum class holes : bool { refuse, skip };
 
-// Called, from the root down, for each table entry through which the mapper is about to change something: makes the
-// table that it refers to this hierarchy's alone, replacing the entry where necessary. Errors end the call.
-// own(slot, level, v, batch): `slot` is a table entry at `level` on the path of `v`.
-struct sole_owner {
-    template <class Entry, class Batch>
-    static constexpr result<> own(Entry*, unsigned, virt_addr, Batch&) noexcept
-    {
-        return {};
-    }
-};
-
 template <hal::PteFormat Format, hal::PhysAccess Phys, hal::EntryStore<typename Format::entry> Entries,
-          hal::FrameSource Frames, class Owner = sole_owner>
+          hal::FrameSource Frames>
 class mapper {
 public:
     using format = Format;
@@ -49,8 +38,8 @@ public:
     using tables = page_tables<Format, Phys, Entries>;
 
     // `root`, a table at the root's level, belongs to the caller.
-    mapper(phys_addr root, Phys& memory, Entries& entries, Frames& frames, Owner owner = {})
-        : root_{root}, tables_{memory, entries}, frames_{frames}, owner_{std::move(owner)}
+    mapper(phys_addr root, Phys& memory, Entries& entries, Frames& frames)
+        : root_{root}, tables_{memory, entries}, frames_{frames}
     {
     }
 
@@ -58,7 +47,7 @@ public:
     [[nodiscard]] const tables& walker() const { return tables_; }
 
     // The page of bytes_at<Format>(level) bytes at `v` becomes `a`.
-    // Errors: already_mapped, misaligned, non_canonical, out_of_range, out_of_memory, and what the owner reports.
+    // Errors: already_mapped, misaligned, non_canonical, out_of_range, out_of_memory.
     // Inlined because that halves its cost: most of the checks fold away.
     template <class Batch>
     [[nodiscard, gnu::always_inline]] result<> map_page(virt_addr v, phys_addr a, const page_attributes& x,
@@ -68,7 +57,7 @@ public:
         EXO_CHECK(level <= Format::largest_leaf_level);
         EXO_TRY(check_page(v, bytes));
         EXO_TRY(check_physical(a, bytes, bytes));
-        place found = EXO_TRY(find_owned(v, batch));
+        place found = tables_.find(root_, v);
         if (found.value != 0 || found.level < level) [[unlikely]]
             return map({v, bytes}, {a.value() - v.value(), x, level}, batch);
         if (found.level > level) [[unlikely]]
@@ -81,11 +70,11 @@ public:
     }
 
     // The page, of whatever size, that starts at `v` is no longer mapped. Returns what it was.
-    // Errors: not_mapped, misaligned (`v` is inside a larger page), non_canonical, and what the owner reports.
+    // Errors: not_mapped, misaligned (`v` is inside a larger page), non_canonical.
     template <class Batch>
     [[nodiscard]] result<translation> unmap_page(virt_addr v, Batch& batch)
     {
-        const place leaf = EXO_TRY(find_page(v, batch));
+        const place leaf = EXO_TRY(find_page(v));
         const entry old = remove_leaf(leaf.slot, v, leaf.level, batch);
         entries().publish();
         return tables::describe(old, leaf.level, v);
@@ -95,7 +84,7 @@ public:
     template <class Batch>
     [[nodiscard]] result<> protect_page(virt_addr v, protection access, Batch& batch)
     {
-        const place leaf = EXO_TRY(find_page(v, batch));
+        const place leaf = EXO_TRY(find_page(v));
         protect_leaf(leaf.slot, v, leaf.level, access, batch);
         entries().publish();
         return {};
@@ -126,14 +115,13 @@ public:
 
     // Nothing in `range` is mapped any longer; larger pages that stick out are split. Tables that the range covers go
     // too, except those right below the root.
-    // Errors: not_mapped with the first such address, misaligned, non_canonical, out_of_memory (for a split), and what
-    // the owner reports.
+    // Errors: not_mapped with the first such address, misaligned, non_canonical, out_of_memory (for a split).
     template <class Batch>
     [[nodiscard]] result<> unmap_range(virt_range range, Batch& batch, holes about = holes::refuse)
     {
         const extent all = EXO_TRY(check_range(range));
         findings found;
-        EXO_TRY(survey(top(), hal::root_level<Format>, all, about, change::removal, batch, found));
+        EXO_TRY(survey(top(), hal::root_level<Format>, all, about, found));
         spare_tables spare{*this};
         EXO_TRY(spare.reserve(found.tables_needed));
         remove(top(), hal::root_level<Format>, all, found.global, spare, batch);
@@ -148,7 +136,7 @@ public:
     {
         const extent all = EXO_TRY(check_range(range));
         findings found;
-        EXO_TRY(survey(top(), hal::root_level<Format>, all, about, change::protection, batch, found));
+        EXO_TRY(survey(top(), hal::root_level<Format>, all, about, found));
         spare_tables spare{*this};
         EXO_TRY(spare.reserve(found.tables_needed));
         protect(top(), hal::root_level<Format>, all, access, spare, batch);
@@ -156,7 +144,7 @@ public:
         return {};
     }
 
-    // Nothing is mapped any longer, and every table but the root goes. For the end of a hierarchy that shares nothing.
+    // Nothing is mapped any longer, and every table but the root goes.
     template <class Batch>
     void clear(Batch& batch)
     {
@@ -169,8 +157,6 @@ public:
 
 private:
     using place = typename tables::place;
-
-    enum class change : bool { protection, removal };
 
     struct findings {
         std::size_t tables_needed{};
@@ -290,42 +276,11 @@ private:
         return {};
     }
 
-    // The table entry `value` at `slot`, after its table was made this hierarchy's alone.
-    template <class Batch>
-    [[nodiscard]] result<entry> own(entry* slot, entry value, unsigned level, virt_addr v, Batch& batch)
-    {
-        if constexpr (std::same_as<Owner, sole_owner>) {
-            return value;
-        } else {
-            EXO_TRY(owner_.own(slot, level, v, batch));
-            return entries().load(slot);
-        }
-    }
-
-    // The first entry on the path of `v` that is not a table. The tables that lead there are this hierarchy's alone.
-    template <class Batch>
-    [[nodiscard]] result<place> find_owned(virt_addr v, Batch& batch)
-    {
-        if constexpr (std::same_as<Owner, sole_owner>) {
-            return tables_.find(root_, v);
-        } else {
-            entry* table = top();
-            for (unsigned level = hal::root_level<Format>;; --level) {
-                entry* slot = table + hal::index_at<Format>(v, level);
-                const entry value = entries().load(slot);
-                if (!Format::is_table(value, level))
-                    return place{slot, value, level};
-                table = tables_.table_below(EXO_TRY(own(slot, value, level, v, batch)), level);
-            }
-        }
-    }
-
     // The leaf of the page that starts at `v`.
-    template <class Batch>
-    [[nodiscard]] result<place> find_page(virt_addr v, Batch& batch)
+    [[nodiscard]] result<place> find_page(virt_addr v) const
     {
         EXO_TRY(check_page(v, page_size));
-        const place found = EXO_TRY(find_owned(v, batch));
+        const place found = tables_.find(root_, v);
         if (found.value == 0) [[unlikely]]
             return fail(not_mapped, v.value());
         if (!v.is_aligned(hal::bytes_at<Format>(found.level))) [[unlikely]]
@@ -355,7 +310,7 @@ private:
     [[nodiscard]] [[gnu::noinline]] result<> map(extent all, const wish& asked, Batch& batch)
     {
         std::size_t needed = 0;
-        EXO_TRY(survey_unmapped(top(), hal::root_level<Format>, all, asked, batch, needed));
+        EXO_TRY(survey_unmapped(top(), hal::root_level<Format>, all, asked, needed));
         spare_tables spare{*this};
         EXO_TRY(spare.reserve(needed));
         fill(top(), hal::root_level<Format>, all, asked, false, spare, batch);
@@ -382,16 +337,14 @@ private:
     }
 
     // Errors: already_mapped. Counts the tables that mapping will take.
-    template <class Batch>
-    [[nodiscard]] result<> survey_unmapped(entry* table, unsigned level, extent all, const wish& asked, Batch& batch,
-                                           std::size_t& needed)
+    [[nodiscard]] result<> survey_unmapped(const entry* table, unsigned level, extent all, const wish& asked,
+                                           std::size_t& needed) const
     {
         if (level == 0)
             return check_empty(table + hal::index_at<Format>(all.begin, 0), all.bytes >> page_shift, 0, all.begin);
         for (parts rest{all, level}; !rest.empty(); rest.pop_front()) {
             const extent part = rest.front();
-            entry* slot = table + hal::index_at<Format>(part.begin, level);
-            const entry value = entries().load(slot);
+            const entry value = entries().load(table + hal::index_at<Format>(part.begin, level));
             if (value == 0) {
                 needed += count_tables(part, level, [&](extent e, unsigned l) { return asked.fits(e, l); });
             } else if (!Format::is_table(value, level)) {
@@ -400,8 +353,7 @@ private:
                 EXO_TRY(check_empty(tables_.table_below(value, level), hal::entries_per_table<Format>, level - 1,
                                     part.begin));
             } else {
-                entry* below = tables_.table_below(EXO_TRY(own(slot, value, level, part.begin, batch)), level);
-                EXO_TRY(survey_unmapped(below, level - 1, part, asked, batch, needed));
+                EXO_TRY(survey_unmapped(tables_.table_below(value, level), level - 1, part, asked, needed));
             }
         }
         return {};
@@ -481,28 +433,22 @@ private:
         return level < hal::root_level<Format> && part.covers(level);
     }
 
-    // Errors: not_mapped. Finds out what the change will take.
-    template <class Batch>
-    [[nodiscard]] result<> survey(entry* table, unsigned level, extent all, holes about, change what, Batch& batch,
-                                  findings& found)
+    // Errors: not_mapped. Finds out what removing or protecting will take.
+    [[nodiscard]] result<> survey(const entry* table, unsigned level, extent all, holes about, findings& found) const
     {
         if (level == 0)
             return survey_leaves(table + hal::index_at<Format>(all.begin, 0), all, about, found);
         for (parts rest{all, level}; !rest.empty(); rest.pop_front()) {
             const extent part = rest.front();
-            entry* slot = table + hal::index_at<Format>(part.begin, level);
-            const entry value = entries().load(slot);
+            const entry value = entries().load(table + hal::index_at<Format>(part.begin, level));
             if (value == 0) {
                 if (about == holes::refuse)
                     return fail(not_mapped, part.begin.value());
             } else if (!Format::is_table(value, level)) {
                 found.global |= Format::is_global(value);
                 found.tables_needed += count_tables(part, level, [](extent e, unsigned l) { return e.covers(l); });
-            } else if (what == change::removal && removes_table(part, level)) {
-                EXO_TRY(survey(tables_.table_below(value, level), level - 1, part, about, what, batch, found));
             } else {
-                entry* below = tables_.table_below(EXO_TRY(own(slot, value, level, part.begin, batch)), level);
-                EXO_TRY(survey(below, level - 1, part, about, what, batch, found));
+                EXO_TRY(survey(tables_.table_below(value, level), level - 1, part, about, found));
             }
         }
         return {};
@@ -635,7 +581,6 @@ private:
     phys_addr root_;
     tables tables_;
     Frames& frames_;
-    [[no_unique_address]] Owner owner_;
 };
 
 } // namespace exo::mm
