@@ -173,7 +173,7 @@ void map_range_1GiB(benchmark::State& state)
 {
     machine& m = room_for_1GiB();
     for (auto _ : state) {
-        if (!m.mapper.map_range(virt_range::of_size(start, GiB), target, attributes, m.batch))
+        if (!m.mapper.map_range(virt_range::of_size(start, GiB), target, attributes, m.batch, 0))
             state.SkipWithError("map_range failed");
         state.PauseTiming();
         m.clear();
@@ -188,7 +188,7 @@ void unmap_range_1GiB(benchmark::State& state)
     machine& m = room_for_1GiB();
     for (auto _ : state) {
         state.PauseTiming();
-        if (!m.mapper.map_range(virt_range::of_size(start, GiB), target, attributes, m.batch))
+        if (!m.mapper.map_range(virt_range::of_size(start, GiB), target, attributes, m.batch, 0))
             state.SkipWithError("map_range failed");
         state.ResumeTiming();
         if (!m.mapper.unmap_range(virt_range::of_size(start, GiB), m.batch))

@@ -65,7 +65,7 @@ int main()
     mm::mapper<format, ram, x86_64::paging_entries, stack_of_frames> map{*mm::allocate_table(memory, frames), memory,
                                                                          entries, frames};
     const auto data = virt_range::of_size(virt_addr{0x1000'0000}, 5 << 20); // in 2 MiB and 4 KiB pages
-    bool right = map.map_range(data, phys_addr{0x4000'0000}, {.access = mm::user_data}, batch, 1).has_value();
+    bool right = map.map_range(data, phys_addr{0x4000'0000}, {.access = mm::user_data}, batch).has_value();
     right &= map.translate(data.begin + 0x12'3456)->address == phys_addr{0x4012'3456};
     right &= map.map_page(data.begin, phys_addr{0}, {}, batch).error() == mm::already_mapped;
     right &= map.protect_range({data.begin, data.begin + page_size}, mm::user_read, batch).has_value();

@@ -82,8 +82,12 @@ TEST_CASE_TEMPLATE("a request that cannot be meant is refused by name, and nothi
                     base.value() - 1);
         check_error(w.map.unmap_page(base, b), mm::not_mapped, base.value());
         check_error(w.map.protect_page(base + 3, mm::user_read, b), mm::misaligned, base.value() + 3);
+        check_error(w.map.merge_range({base, base + 12}, b), mm::misaligned, base.value() + 12);
+        check_error(w.map.merge_range({virt_addr{half - page_size}, virt_addr{half + page_size}}, b),
+                    mm::non_canonical, half + page_size - 1);
         CHECK(b.empty());
         CHECK(w.map.map_range({base, base}, target, user_data, b));
+        CHECK(w.map.merge_range({base, base}, b) == 0u);
         CHECK(w.map.unmap_range({base, base}, b));
         CHECK(w.map.map_range({virt_addr{0 - page_size}, virt_addr{0}}, target, user_data, b)); // the very last page
     });
@@ -115,6 +119,17 @@ TEST_CASE_TEMPLATE("a range takes the largest pages that alignment allows", Form
         CHECK(w.map.translate(v)->address == target + (v - base));
     // Two paths down to base pages, with what is above them in common.
     CHECK(w.m.frames.in_use() - used == (hal::root_level<Format> - 2) + 2 * 2);
+}
+
+TEST_CASE_TEMPLATE("unless told otherwise, a range takes the largest pages that every processor has", Format,
+                   EXO_EVERY_FORMAT)
+{
+    world<Format> w{1};
+    const auto range = virt_range::of_size(base, 2 * size_of<Format>(Format::largest_leaf_level));
+    REQUIRE(w.change([&](auto& b) { return w.map.map_range(range, phys_addr{}, user_data, b); }));
+    CHECK(w.map.translate(base)->level == Format::baseline_leaf_level);
+    CHECK(w.map.translate(range.end - 1)->level == Format::baseline_leaf_level);
+    CHECK(w.map.translate(range.end - 1)->address == phys_addr{range.size() - 1});
 }
 
 TEST_CASE_TEMPLATE("cutting one page out of the largest splits it level by level, and leaves the rest", Format,
@@ -154,7 +169,7 @@ TEST_CASE_TEMPLATE("a larger page takes the place of empty tables, and tables th
     REQUIRE(w.change([&](auto& b) { return w.map.unmap_range(virt_range::of_size(base, size_of<Format>(2)), b); }));
 
     const auto range = virt_range::of_size(base, 3 * size_of<Format>(1));
-    REQUIRE(w.change([&](auto& b) { return w.map.map_range(range, target, user_data, b); }));
+    REQUIRE(w.change([&](auto& b) { return w.map.map_range(range, target, user_data, b, 0); }));
     const auto full = w.m.frames.in_use();
     REQUIRE(w.change([&](auto& b) { return w.map.unmap_range({base + page_size, range.end}, b); }));
     CHECK(w.m.frames.in_use() == full - 2);
@@ -214,7 +229,7 @@ TEST_CASE_TEMPLATE("frames of tables come back when every CPU has forgotten them
     } flusher{w};
     mm::flush_batch<counting_flusher, typename world_type::retired> b{flusher, {w.m.memory, w.m.entries, w.m.frames}};
     const auto range = virt_range::of_size(base, size_of<Format>(1));
-    REQUIRE(w.map.map_range(range, target, user_data, b));
+    REQUIRE(w.map.map_range(range, target, user_data, b, 0));
     b.flush();
     const auto used = w.m.frames.in_use();
 
@@ -225,6 +240,91 @@ TEST_CASE_TEMPLATE("frames of tables come back when every CPU has forgotten them
     CHECK(b.empty());
     CHECK(flusher.in_use_meanwhile == used);
     CHECK(w.m.frames.in_use() == used - 1);
+}
+
+TEST_CASE_TEMPLATE("what was split and is alike again is merged, level by level", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w;
+    const unsigned top = Format::largest_leaf_level;
+    const auto page = virt_range::of_size(base, size_of<Format>(top));
+    const auto one = virt_range::of_size(base + size_of<Format>(1) + 3 * page_size, page_size);
+    for (const auto access : {mm::user_data, mm::protection::none}) {
+        const mm::page_attributes x{
+            .access = access, .memory = mm::memory_type::write_combining, .global = true, .software = 2};
+        REQUIRE(w.change([&](auto& b) { return w.map.map_page(base, phys_addr{0}, x, b, top); }));
+        const auto used = w.m.frames.in_use();
+        REQUIRE(w.change([&](auto& b) { return w.map.protect_range(one, mm::user_read, b); }));
+        CHECK(w.change([&](auto& b) { return w.map.merge_range(page, b, top); }) == 0u);
+        REQUIRE(w.change([&](auto& b) { return w.map.protect_range(one, access, b); }));
+        warm_up(w, one.begin, access::write);
+        warm_up(w, page.end - 1);
+
+        CHECK(w.change([&](auto& b) { return w.map.merge_range(page, b, top); }) == top);
+
+        CHECK(w.m.frames.in_use() == used);
+        CHECK(w.map.translate(page.end - 1)->level == top);
+        CHECK(w.map.translate(page.end - 1)->address == phys_addr{page.size() - 1});
+        CHECK(w.map.translate(base)->attributes == x);
+        CHECK(w.map.translate(base)->dirty == accessible(access)); // as one of the pages was
+        CHECK(all_can(w, base, access::write) == accessible(access));
+        REQUIRE(w.change([&](auto& b) { return w.map.unmap_page(base, b); }));
+    }
+}
+
+TEST_CASE_TEMPLATE("only what one larger page could map is merged, and only where asked", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w{1};
+    const auto all = virt_range::of_size(base, size_of<Format>(1));
+    const auto merged = [&](virt_range range, unsigned largest_level) {
+        return w.change([&](auto& b) {
+            const auto made = w.map.merge_range(range, b, largest_level);
+            CHECK(b.empty() == (made == 0u));
+            return made.value();
+        });
+    };
+    const auto map_all = [&](phys_addr a) {
+        REQUIRE(w.change([&](auto& b) { return w.map.map_range(all, a, user_data, b, 0); }));
+    };
+    const auto unmap_all = [&] {
+        REQUIRE(w.change([&](auto& b) { return w.map.unmap_range(all, b, mm::holes::skip); }));
+    };
+    struct page {
+        std::uint64_t distance; // its frame is right if the same
+        mm::page_attributes attributes;
+    };
+    constexpr page odd_pages[] = {
+        {2 * page_size, user_data},
+        {0, {.access = mm::user_read}},
+        {0, {.access = mm::protection::none}},
+        {0, {.access = mm::user_data, .memory = mm::memory_type::uncached}},
+        {0, {.access = mm::user_data, .global = true}},
+        {0, {.access = mm::user_data, .software = 1}},
+    };
+    for (const virt_addr at : {base, base + 5 * page_size, all.end - page_size}) {
+        map_all(target);
+        REQUIRE(w.change([&](auto& b) { return w.map.unmap_page(at, b); }));
+        CHECK(merged(all, 1) == 0);
+        for (const page& p : odd_pages) {
+            REQUIRE(w.change([&](auto& b) {
+                return w.map.map_page(at, target + (at - base) + p.distance, p.attributes, b);
+            }));
+            CHECK(merged(all, 1) == 0);
+            REQUIRE(w.change([&](auto& b) { return w.map.unmap_page(at, b); }));
+        }
+        unmap_all();
+    }
+    map_all(target + page_size);
+    CHECK(merged(all, 1) == 0);
+    unmap_all();
+
+    map_all(target);
+    CHECK(merged({base, all.end - page_size}, 1) == 0);
+    CHECK(merged({base + page_size, all.end}, 1) == 0);
+    CHECK(merged(all, 0) == 0);
+    CHECK(w.map.translate(base)->level == 0);
+    CHECK(merged({base - page_size, all.end + page_size}, 2) == 1);
+    CHECK(w.map.translate(base)->level == 1);
+    CHECK(merged(all, 1) == 0);
 }
 
 // Of each place in the mapper that records what to forget: what goes wrong without it.
@@ -276,7 +376,7 @@ TEST_CASE_TEMPLATE("a range that is gone is gone for every CPU, tables and globa
             CAPTURE(bytes);
             const auto range = virt_range::of_size(base, bytes);
             REQUIRE(w.change([&](auto& b) {
-                return w.map.map_range(range, target, {.access = mm::user_data, .global = global}, b);
+                return w.map.map_range(range, target, {.access = mm::user_data, .global = global}, b, 0);
             }));
             warm_up(w, base);
             warm_up(w, range.end - 1);
@@ -284,7 +384,7 @@ TEST_CASE_TEMPLATE("a range that is gone is gone for every CPU, tables and globa
             CHECK(none_can(w, base, access::read));
             CHECK(none_can(w, range.end - 1, access::read));
             // Nor is anything left of the path: the same place serves again.
-            REQUIRE(w.change([&](auto& b) { return w.map.map_range(range, target + page_size, user_data, b); }));
+            REQUIRE(w.change([&](auto& b) { return w.map.map_range(range, target + page_size, user_data, b, 0); }));
             CHECK(*w.m.access(base, access::read) == target + page_size);
             REQUIRE(w.change([&](auto& b) { return w.map.unmap_range(range, b); }));
         }
@@ -337,18 +437,45 @@ TEST_CASE_TEMPLATE("after clear no CPU reaches anything", Format, EXO_EVERY_FORM
     }
 }
 
+TEST_CASE_TEMPLATE("a fresh mapping invalidates nothing, unless absence may be remembered", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w;
+    const auto large = size_of<Format>(1);
+    const auto fresh = [&](auto map) {
+        return w.change([&](auto& b) {
+            REQUIRE(map(b));
+            return b.empty() == !Format::caches_absent;
+        });
+    };
+    CHECK(fresh([&](auto& b) { return w.map.map_page(base, target, user_data, b); })); // with its tables
+    CHECK(fresh([&](auto& b) { return w.map.map_page(base + page_size, target, user_data, b); }));
+    CHECK(fresh([&](auto& b) { return w.map.map_page(base + large, target, user_data, b, 1); }));
+    CHECK(fresh([&](auto& b) {
+        return w.map.map_range({base + 2 * page_size, base + large}, target, user_data, b);
+    }));
+    CHECK(fresh([&](auto& b) {
+        return w.map.map_range(virt_range::of_size(base + 2 * large, 3 * large), target, user_data, b);
+    }));
+}
+
 namespace {
 
-// Flushes as the world does, looks at what is being split when it is asked to, and has every CPU guess at it again.
+// Flushes as the world does, looks at what is being split or merged when it is asked to, and has every CPU guess at it
+// again. Just before, a CPU that still remembers the way to `written` marks it.
 template <class World>
 struct watching_flusher {
+    using format = typename World::mapper::format;
+
     World& w;
     virt_addr watched;
+    typename format::entry* written{};
     int flushes{};
     bool was_absent{};
 
     void flush(const mm::invalidation& what) noexcept
     {
+        if (written)
+            *written = format::with_dirty(format::with_accessed(*written));
         w.flush.flush(what);
         ++flushes;
         was_absent = was_absent || !w.map.translate(watched);
@@ -374,4 +501,32 @@ TEST_CASE_TEMPLATE("a split page is absent, and forgotten by all, before its par
     b.flush();
     CHECK(all_can(w, base + 7 * page_size, access::write));
     CHECK(none_can(w, base, access::write));
+}
+
+TEST_CASE_TEMPLATE("what is merged is absent, and forgotten by all, before the larger page appears", Format,
+                   EXO_EVERY_FORMAT)
+{
+    using world_type = world<Format>;
+    world_type w;
+    const auto all = virt_range::of_size(base, size_of<Format>(1));
+    for (const bool global : {false, true}) {
+        REQUIRE(w.change([&](auto& b) {
+            return w.map.map_range(all, target, {.access = mm::user_data, .global = global}, b, 0);
+        }));
+        warm_up(w, base + 7 * page_size);
+        watching_flusher<world_type> watcher{w, base + 7 * page_size,
+                                             w.map.walker().find(w.root, base + 7 * page_size).slot};
+        mm::flush_batch<watching_flusher<world_type>, typename world_type::retired> b{
+            watcher, {w.m.memory, w.m.entries, w.m.frames}};
+        const auto used = w.m.frames.in_use();
+        REQUIRE(w.map.merge_range(all, b) == 1u);
+        CHECK(watcher.flushes == 1);
+        CHECK(watcher.was_absent);
+        CHECK(w.map.translate(base)->dirty);
+        b.flush();
+        CHECK(w.m.frames.in_use() == used - 1);
+        CHECK(all_can(w, base + 7 * page_size, access::write));
+        REQUIRE(w.change([&](auto& c) { return w.map.unmap_page(base, c); }));
+        CHECK(none_can(w, base + 7 * page_size, access::read));
+    }
 }

@@ -17,6 +17,7 @@
 //  - writable() tells whether a write through this entry is allowed; with_write and without_write change just that.
 //    hierarchical_write: clearing it in a table entry forbids writing through everything below. (Where it is false, the
 //    three are meant for leaves only.)
+//  - Every processor has leaves up to baseline_leaf_level; those above, up to largest_leaf_level, it may lack.
 //  - software_bits is at least 2.
 //  - caches_absent: hardware may remember that an entry was absent, so that a fresh mapping needs an invalidation too.
 //  - is_canonical(v): v can be translated at all. The canonical addresses are the lower half [0, half) and the upper
@@ -38,6 +39,7 @@ concept PteFormat = requires(typename F::entry e, phys_addr a, virt_addr v, unsi
     requires std::unsigned_integral<typename F::entry>;
     requires (sizeof(typename F::entry) << F::index_bits) == page_size;
     requires F::software_bits >= 2 && F::largest_leaf_level < F::levels;
+    requires F::baseline_leaf_level <= F::largest_leaf_level;
     { F::levels } -> std::convertible_to<unsigned>;
     { F::physical_limit } -> std::convertible_to<phys_addr>;
     { F::hierarchical_write } -> std::convertible_to<bool>;

@@ -1,4 +1,4 @@
-// Mapping, unmapping, protecting and translating pages in one hierarchy of page tables.
+// Mapping, unmapping, protecting, merging and translating pages in one hierarchy of page tables.
 //
 // Needs frames for tables and nothing else: no heap, no records about frames. Frames that pages are mapped to belong to
 // the caller. Every call succeeds or changes no translation: what it needs is found and reserved first. What CPUs must
@@ -105,7 +105,7 @@ public:
     // allows. Errors: as map_page; already_mapped names the first mapped address.
     template <class Batch>
     [[nodiscard]] result<> map_range(virt_range range, phys_addr a, const page_attributes& x, Batch& batch,
-                                     unsigned largest_level = 0)
+                                     unsigned largest_level = Format::baseline_leaf_level)
     {
         EXO_CHECK(largest_level <= Format::largest_leaf_level);
         const extent all = EXO_TRY(check_range(range));
@@ -142,6 +142,21 @@ public:
         protect(top(), hal::root_level<Format>, all, access, spare, batch);
         entries().publish();
         return {};
+    }
+
+    // In `range`, what full tables map becomes larger pages up to `largest_level`, wherever it lies in a row, aligned, and
+    // alike but for marks: those of all are the larger page's. Returns how many larger pages it made.
+    // While one is made, what it maps is absent, so it must not hold what this code needs.
+    // Errors: misaligned, non_canonical.
+    template <class Batch>
+    [[nodiscard]] result<std::size_t> merge_range(virt_range range, Batch& batch,
+                                                  unsigned largest_level = Format::baseline_leaf_level)
+    {
+        EXO_CHECK(largest_level <= Format::largest_leaf_level);
+        const extent all = EXO_TRY(check_range(range));
+        const std::size_t made = merge(top(), hal::root_level<Format>, all, largest_level, batch);
+        entries().publish();
+        return made;
     }
 
     // Nothing is mapped any longer, and every table but the root goes.
@@ -534,6 +549,65 @@ private:
         if constexpr (Format::caches_absent)
             batch.invalidate(page, hal::bytes_at<Format>(level - 1), hal::entries_per_table<Format>, x.global);
         return below;
+    }
+
+    template <class Batch>
+    std::size_t merge(entry* table, unsigned level, extent all, unsigned largest_level, Batch& batch)
+    {
+        std::size_t made = 0;
+        for (parts rest{all, level}; !rest.empty(); rest.pop_front()) {
+            const extent part = rest.front();
+            entry* slot = table + hal::index_at<Format>(part.begin, level);
+            const entry value = entries().load(slot);
+            if (!Format::is_table(value, level))
+                continue;
+            if (level > 1)
+                made += merge(tables_.table_below(value, level), level - 1, part, largest_level, batch);
+            if (level <= largest_level && part.covers(level) && is_one_page(tables_.table_below(value, level), level)) {
+                replace_by_leaf(slot, value, part.begin, level, batch);
+                ++made;
+            }
+        }
+        return made;
+    }
+
+    // Whether the entries of `table` map what one leaf at `level`, above it, could.
+    [[nodiscard]] bool is_one_page(const entry* table, unsigned level) const
+    {
+        const auto marked = [](entry e) { return Format::with_dirty(Format::with_accessed(e)); };
+        const entry first = entries().load(table);
+        if (!Format::is_leaf(first, level - 1))
+            return false;
+        phys_addr a = Format::address(first, level - 1);
+        if (!a.is_aligned(hal::bytes_at<Format>(level)))
+            return false;
+        const page_attributes x = Format::attributes(first, level - 1);
+        for (unsigned i = 0; i < hal::entries_per_table<Format>; ++i, a += hal::bytes_at<Format>(level - 1))
+            if (marked(entries().load(table + i)) != marked(Format::leaf(a, level - 1, x)))
+                return false;
+        return true;
+    }
+
+    // The reverse of a split, with the page absent in between for the same reason, and because marks are final only when
+    // no CPU remembers the way to the table.
+    template <class Batch>
+    void replace_by_leaf(entry* slot, entry value, virt_addr v, unsigned level, Batch& batch)
+    {
+        const entry* below = tables_.table_below(value, level);
+        const phys_addr a = Format::address(entries().load(below), level - 1);
+        const page_attributes x = Format::attributes(entries().load(below), level - 1);
+        entries().exchange(slot, 0);
+        batch.invalidate_everything(x.global);
+        entries().publish();
+        batch.flush();
+
+        entry leaf = Format::leaf(a, level, x);
+        for (unsigned i = 0; i < hal::entries_per_table<Format>; ++i)
+            leaf = with_marks_of(entries().load(below + i), leaf);
+        entries().store(slot, leaf);
+        if constexpr (Format::caches_absent)
+            batch.invalidate(v, hal::bytes_at<Format>(level), 1, x.global);
+        batch.retire(frame_number{Format::address(value, level)});
     }
 
     template <class Batch>

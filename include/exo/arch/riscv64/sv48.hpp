@@ -15,6 +15,7 @@ struct sv48 {
 
     static constexpr unsigned levels = 4;
     static constexpr unsigned index_bits = 9;
+    static constexpr unsigned baseline_leaf_level = 3;
     static constexpr unsigned largest_leaf_level = 3;
     static constexpr unsigned software_bits = 2;
     static constexpr phys_addr physical_limit{std::uint64_t{1} << 56};

@@ -21,6 +21,7 @@ struct paging {
 
     static constexpr unsigned levels = Levels;
     static constexpr unsigned index_bits = 9;
+    static constexpr unsigned baseline_leaf_level = 1;
     static constexpr unsigned largest_leaf_level = 2; // 1 GiB; ask CPUID 80000001H:EDX[26] before using it
     static constexpr unsigned software_bits = 3;
     static constexpr phys_addr physical_limit{std::uint64_t{1} << 52};
