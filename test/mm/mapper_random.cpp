@@ -3,10 +3,16 @@
 #include "mapper_world.hpp"
 
 #include <random_runs.hpp>
+#include <shrink.hpp>
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
+#include <numeric>
+#include <optional>
 #include <random>
+#include <string>
+#include <vector>
 
 namespace {
 
@@ -96,25 +102,75 @@ public:
                 p->attributes = Format::attributes(Format::leaf(phys_addr{}, 0, x), 0);
             }
     }
+    void merge(virt_range range)
+    {
+        const auto bytes = hal::bytes_at<Format>(1);
+        for (virt_addr v = range.begin.align_up(bytes); range.contains(virt_range::of_size(v, bytes)); v += bytes)
+            if (is_one_page(v)) {
+                bool dirty = false;
+                for (std::uint64_t i = 0; i < bytes; i += page_size) {
+                    find(v + i)->level = 1;
+                    dirty |= find(v + i)->dirty;
+                }
+                if (dirty)
+                    write(v);
+            }
+    }
+    // The mark is the leaf's, whichever of its pages was written.
+    void write(virt_addr v)
+    {
+        const auto bytes = hal::bytes_at<Format>(find(v)->level);
+        for (virt_addr w = v.align_down(bytes); w != v.align_down(bytes) + bytes; w += page_size)
+            find(w)->dirty = true;
+    }
     [[nodiscard]] const std::map<virt_addr, page>& pages() const { return pages_; }
 
 private:
+    [[nodiscard]] bool is_one_page(virt_addr begin) const
+    {
+        const page* first = find(begin);
+        if (!first || first->level > 0 || !first->address.is_aligned(hal::bytes_at<Format>(1)))
+            return false;
+        for (std::uint64_t i = 0; i < hal::bytes_at<Format>(1); i += page_size) {
+            const page* p = find(begin + i);
+            if (!p || p->address != first->address + i || p->attributes != first->attributes)
+                return false;
+        }
+        return true;
+    }
+
     std::map<virt_addr, page> pages_;
 };
+
+struct mismatch {
+    std::string what;
+};
+
+void expect(bool holds, const char* what, virt_addr v = {})
+{
+    if (holds)
+        return;
+    char text[128];
+    std::snprintf(text, sizeof text, "%s at %#llx", what, static_cast<unsigned long long>(v.value()));
+    throw mismatch{text};
+}
 
 template <class Format>
 class random_run {
 public:
-    explicit random_run(unsigned seed) : random_{seed}
+    // Notes in `log` what it does.
+    explicit random_run(std::string& log) : log_{log}
     {
-        w_.m.entries.mark_at_awkward_moments(seed);
         const auto half = std::uint64_t{1} << (page_shift + Format::levels * Format::index_bits - 1);
         for (const std::uint64_t begin : {std::uint64_t{0x3e'0000}, half - window, 0 - half, 0 - 2 * window})
             windows_.push_back(virt_range::of_size(virt_addr{begin}, window));
     }
 
-    void step()
+    // A step is all in its seed: it asks for the same whatever came before.
+    void step(unsigned seed)
     {
+        random_.seed(seed);
+        w_.m.entries.mark_at_awkward_moments(seed);
         const virt_range range = some_range();
         touch(range);
         if (random_() % 8 == 0)
@@ -122,13 +178,16 @@ public:
         w_.m.cpus.on(some(cpu_count), [&] { change(range); });
         w_.m.frames.fail_nth(0);
         touch(range);
-        const virt_addr anywhere = some_range().begin;
-        compare(anywhere);
+        compare(some_range().begin);
+        for (const auto& violation : w_.m.unit.violations())
+            throw mismatch{violation};
     }
-    void compare_all()
+    void finish()
     {
         for (const auto& [v, page] : expected_.pages())
             compare(v);
+        w_.change([&](batch& b) { w_.map.clear(b); });
+        expect(w_.m.frames.in_use() == 1, "tables are left");
     }
 
 private:
@@ -163,13 +222,11 @@ private:
                 .software = static_cast<std::uint8_t>(random_() % 4)};
     }
 
-    void check_error(const result<>& outcome, const error_kind& kind, virt_addr context)
+    static void expect_error(const result<>& outcome, const error_kind& kind, virt_addr context)
     {
-        REQUIRE(!outcome);
-        if (!out_of_memory(outcome)) {
-            CHECK(outcome.error() == kind);
-            CHECK(outcome.error().context() == context.value());
-        }
+        expect(!outcome, "no error", context);
+        if (!out_of_memory(outcome))
+            expect(outcome.error() == error{kind, context.value()}, "another error", context);
     }
     static bool out_of_memory(const result<>& outcome) { return !outcome && outcome.error() == errors::out_of_memory; }
 
@@ -179,7 +236,9 @@ private:
         const auto x = some_attributes();
         const auto about = random_() % 2 ? mm::holes::refuse : mm::holes::skip;
         const unsigned level = random_() % 4 == 0 ? 1 : 0;
-        switch (random_() % 6) {
+        const unsigned kind = some(7u);
+        note(kind, range, a, x, about, level);
+        switch (kind) {
         case 0: {
             const auto bytes = hal::bytes_at<Format>(level);
             const auto page = virt_range::of_size(range.begin.align_down(bytes), bytes);
@@ -195,66 +254,83 @@ private:
         case 2: {
             const auto outcome = w_.change([&](batch& b) { return w_.map.unmap_page(range.begin, b); });
             const auto* p = expected_.find(range.begin);
-            if (!check_page(range.begin, outcome))
+            if (!starts_page(range.begin, outcome))
                 break;
-            CHECK(outcome->address == p->address);
-            CHECK(outcome->attributes == p->attributes);
-            CHECK((outcome->dirty || !p->dirty));
+            expect(outcome->address == p->address, "another address was unmapped", range.begin);
+            expect(outcome->attributes == p->attributes, "other attributes were unmapped", range.begin);
+            expect(outcome->dirty || !p->dirty, "a dirty mark was lost", range.begin);
             expected_.unmap(virt_range::of_size(range.begin, hal::bytes_at<Format>(p->level)));
             break;
         }
         case 3: {
             const auto outcome = w_.change([&](batch& b) { return w_.map.protect_page(range.begin, x.access, b); });
-            if (check_page(range.begin, outcome))
+            if (starts_page(range.begin, outcome))
                 expected_.protect(virt_range::of_size(range.begin, hal::bytes_at<Format>(
                                                                        expected_.find(range.begin)->level)),
                                   x.access);
             break;
         }
         case 4:
-            if (finish_change(range, about,
-                              w_.change([&](batch& b) { return w_.map.unmap_range(range, b, about); })))
+            if (succeeds(range, about, w_.change([&](batch& b) { return w_.map.unmap_range(range, b, about); })))
                 expected_.unmap(range);
             break;
         case 5:
-            if (finish_change(range, about, w_.change([&](batch& b) {
+            if (succeeds(range, about, w_.change([&](batch& b) {
                     return w_.map.protect_range(range, x.access, b, about);
                 })))
                 expected_.protect(range, x.access);
             break;
+        case 6:
+            expect(w_.change([&](batch& b) { return w_.map.merge_range(range, b, 1); }).has_value(),
+                   "merging failed", range.begin);
+            expected_.merge(range);
+            break;
         }
+    }
+    void note(unsigned kind, virt_range range, phys_addr a, const mm::page_attributes& x, mm::holes about,
+              unsigned level)
+    {
+        static constexpr const char* names[] = {"map_page",    "map_range",     "unmap_page", "protect_page",
+                                                "unmap_range", "protect_range", "merge_range"};
+        char text[256];
+        std::snprintf(text, sizeof text,
+                      "\n%s [%#llx, %#llx) to %#llx, access %u memory %u global %u software %u, %s, level %u", names[kind],
+                      static_cast<unsigned long long>(range.begin.value()),
+                      static_cast<unsigned long long>(range.end.value()), static_cast<unsigned long long>(a.value()),
+                      static_cast<unsigned>(x.access), static_cast<unsigned>(x.memory), unsigned{x.global},
+                      unsigned{x.software}, about == mm::holes::skip ? "skip holes" : "refuse holes", level);
+        log_ += text;
     }
     void finish_map(virt_range range, phys_addr a, const mm::page_attributes& x, unsigned level, result<> outcome)
     {
         if (const auto mapped = expected_.first(range, true))
-            check_error(outcome, mm::already_mapped, *mapped);
+            expect_error(outcome, mm::already_mapped, *mapped);
         else if (!out_of_memory(outcome)) {
-            REQUIRE(outcome);
+            expect(outcome.has_value(), "mapping failed", range.begin);
             expected_.map(range, a, x, level);
         }
     }
-    bool finish_change(virt_range range, mm::holes about, result<> outcome)
+    bool succeeds(virt_range range, mm::holes about, result<> outcome) const
     {
         const auto hole = expected_.first(range, false);
         if (about == mm::holes::refuse && hole) {
-            check_error(outcome, mm::not_mapped, *hole);
+            expect_error(outcome, mm::not_mapped, *hole);
             return false;
         }
-        REQUIRE((outcome || out_of_memory(outcome)));
+        expect(outcome || out_of_memory(outcome), "a range call failed", range.begin);
         return outcome.has_value();
     }
+    // Whether a page starts at `v`, so that a call about it succeeds.
     template <class T>
-    bool check_page(virt_addr v, const result<T>& outcome)
+    bool starts_page(virt_addr v, const result<T>& outcome) const
     {
         const auto* p = expected_.find(v);
-        if (!p || !v.is_aligned(hal::bytes_at<Format>(p->level))) {
-            REQUIRE(!outcome);
-            CHECK(outcome.error() == (p ? mm::misaligned : mm::not_mapped));
-            CHECK(outcome.error().context() == v.value());
-            return false;
+        if (p && v.is_aligned(hal::bytes_at<Format>(p->level))) {
+            expect(outcome.has_value(), "a page call failed", v);
+            return true;
         }
-        REQUIRE(outcome);
-        return true;
+        expect(!outcome && outcome.error() == error{p ? mm::misaligned : mm::not_mapped, v.value()}, "another error", v);
+        return false;
     }
 
     // Each CPU uses, guesses at, and forgets some of the pages in and around the range.
@@ -277,55 +353,75 @@ private:
         const auto tried = static_cast<mm::access>(random_() % 3);
         const auto by = static_cast<sim::privilege>(random_() % 3);
         const auto went = w_.m.unit.access(cpu, v, tried, by);
-        REQUIRE(went.has_value() == expected_.grants(v, tried, by));
+        expect(went.has_value() == expected_.grants(v, tried, by), "a CPU may do what it should not, or may not", v);
         if (!went)
             return;
-        auto* p = expected_.find(v);
-        CHECK(*went == p->address + 8);
+        expect(*went == expected_.find(v)->address + 8, "a CPU went elsewhere", v);
         if (tried == mm::access::write)
-            mark_dirty(v, *p);
+            expected_.write(v);
         compare(v);
     }
-    // The mark is the leaf's, whichever of its pages was written.
-    void mark_dirty(virt_addr v, const typename model<Format>::page& written)
-    {
-        const auto bytes = hal::bytes_at<Format>(written.level);
-        for (virt_addr w = v.align_down(bytes); w != v.align_down(bytes) + bytes; w += page_size)
-            expected_.find(w)->dirty = true;
-    }
-    void compare(virt_addr v)
+    void compare(virt_addr v) const
     {
         const auto is = w_.map.translate(v);
-        const auto* p = std::as_const(expected_).find(v);
-        REQUIRE(is.has_value() == (p != nullptr));
-        if (!p) {
-            CHECK((is.error() == mm::not_mapped || !Format::is_canonical(v)));
-            return;
-        }
-        CHECK(is->address == p->address + v.value() % page_size);
-        CHECK(is->attributes == p->attributes);
-        CHECK(is->level == p->level);
-        CHECK((is->dirty || !p->dirty));
+        const auto* p = expected_.find(v);
+        expect(is.has_value() == (p != nullptr), "mapped or not", v);
+        if (!p)
+            return expect(is.error() == mm::not_mapped || !Format::is_canonical(v), "another error", v);
+        expect(is->address == p->address + v.value() % page_size, "another address", v);
+        expect(is->attributes == p->attributes, "other attributes", v);
+        expect(is->level == p->level, "another size", v);
+        expect(is->dirty || !p->dirty, "a dirty mark was lost", v);
     }
 
     std::minstd_rand random_;
     world_type w_{cpu_count};
     model<Format> expected_;
     std::vector<virt_range> windows_;
+    std::string& log_;
 };
+
+// What the mapper and the model differ in after these steps, if they do, and what the steps were.
+template <class Format>
+std::optional<std::string> failure_of(const std::vector<unsigned>& steps)
+{
+    std::string log;
+    try {
+        random_run<Format> run{log};
+        for (const unsigned step : steps)
+            run.step(step);
+        run.finish();
+    } catch (const mismatch& m) {
+        return m.what + log;
+    }
+    return std::nullopt;
+}
 
 } // namespace
 
 TEST_CASE_TEMPLATE("any sequence of changes does what a map of pages does, as seen by every CPU", Format,
                    EXO_EVERY_FORMAT)
 {
-    constexpr unsigned steps = 2000;
-    exo_test::random_runs(8, steps, [](unsigned seed) {
-        random_run<Format> run{seed};
-        for (unsigned i = 0; i < steps; ++i) {
-            CAPTURE(i);
-            run.step();
+    constexpr std::size_t length = 2000;
+    exo_test::random_runs(8, length, [](unsigned seed) {
+        std::minstd_rand random{seed};
+        std::vector<unsigned> steps;
+        while (steps.size() < length)
+            steps.push_back(static_cast<unsigned>(random()));
+        if (failure_of<Format>(steps)) {
+            const auto few = shrink(steps, [](const auto& some) { return failure_of<Format>(some).has_value(); });
+            FAIL(few.size() << " steps: " << *failure_of<Format>(few));
         }
-        run.compare_all();
     });
+}
+
+TEST_CASE("a failing sequence shrinks to what it takes to fail")
+{
+    std::vector<int> all(1000);
+    std::iota(all.begin(), all.end(), 0);
+    const auto has = [](const std::vector<int>& some, int x) { return std::ranges::find(some, x) != some.end(); };
+    CHECK(shrink(all, [&](const auto& some) { return has(some, 3) && (has(some, 500) || has(some, 998)); }) ==
+          std::vector{3, 998});
+    CHECK(shrink(all, [](const auto& some) { return some.size() >= 7; }).size() == 7);
+    CHECK(shrink(all, [](const auto&) { return true; }).empty());
 }

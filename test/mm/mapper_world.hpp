@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <exception>
+
 #include <vector>
 
 #include <exo/arch/riscv64/sv48.hpp>
@@ -39,6 +41,8 @@ struct world {
     }
     ~world()
     {
+        if (std::uncaught_exceptions() > 0) // something failed, and says so itself
+            return;
         for (const auto& violation : m.unit.violations())
             FAIL_CHECK(violation);
         change([&](batch& b) { map.clear(b); });
