@@ -214,6 +214,8 @@ inline constexpr trial trials[] = {
     {SYS_getitimer, {0, T}, 32, writes},
     {SYS_setitimer, {0, T, 0}, 32, optional},
     {SYS_setitimer, {0, what::scratch, T}, 32, writes | optional},
+    // Memory.
+    {SYS_mincore, {what::scratch, 4096, T}, 1, writes},
     // The system.
     {SYS_uname, {T}, 390, writes},
     {SYS_sysinfo, {T}, 112, writes},
@@ -254,6 +256,10 @@ inline constexpr range_trial range_trials[] = {
     {SYS_mmap, {3, 0x32, -1}}, // fixed, private, anonymous
     {SYS_mremap, {4096 * 4, 1}},
     {SYS_madvise, {4}},
+    {SYS_msync, {4}},
+    {SYS_mlock, {}},
+    {SYS_mlock2, {1}}, // when touched
+    {SYS_munlock, {}},
     {SYS_msync, {4}},
     {SYS_mlock, {}},
     {SYS_munlock, {}},
