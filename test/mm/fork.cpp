@@ -1,14 +1,21 @@
-// Address spaces against a plain model: for each page, what it holds and who shares it.
+// Address spaces against a plain model: for each page, what it holds and who shares it. A life that fails is shortened to
+// the steps that it takes to fail.
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <iterator>
 #include <optional>
 #include <random>
 #include <type_traits>
+#include <vector>
 
 #include <mm/space_world.hpp>
 #include <random_runs.hpp>
+#include <shrink.hpp>
 
 using namespace exo;
 using namespace space_test;
@@ -38,7 +45,7 @@ public:
     using space = typename world_type::space;
 
     explicit story(unsigned seed)
-        : cpu_count_{cpu_counts[seed % std::size(cpu_counts)]}, random_{seed},
+        : cpu_count_{cpu_counts[seed % std::size(cpu_counts)]},
           w_{large_pages ? 16384u : 2048u, cpu_count_, id_limits[seed % std::size(id_limits)]}
     {
         w_.machine.entries.mark_at_awkward_moments(seed);
@@ -56,11 +63,14 @@ public:
             end(0);
     }
 
-    void run(unsigned steps)
+    // What a step does is drawn from its own number, so that steps can be left out.
+    void run(const std::vector<unsigned>& steps)
     {
-        for (unsigned i = 0; i < steps; ++i) {
+        std::size_t done = 0;
+        for (const unsigned number : steps) {
+            random_.seed(number);
             step();
-            if (i % 64 == 0)
+            if (done++ % 64 == 0)
                 check();
         }
         check();
@@ -520,12 +530,53 @@ private:
     std::vector<one_space> spaces_;
 };
 
+// Whether such a life fails; tried by a process of its own, which ends with the first failure.
+template <class Story>
+bool fails(unsigned seed, const std::vector<unsigned>& steps)
+{
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const bool silent = std::freopen("/dev/null", "w", stdout) && std::freopen("/dev/null", "w", stderr);
+        try {
+            Story{seed}.run(steps);
+        } catch (...) {
+            ::_exit(1);
+        }
+        ::_exit(silent ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    return status != 0;
+}
+
+// How many large pages were split in it.
+template <class Story>
+std::uint64_t live(unsigned seed, unsigned step_count)
+{
+    std::minstd_rand numbers{seed};
+    std::vector<unsigned> steps;
+    while (steps.size() < step_count)
+        steps.push_back(static_cast<unsigned>(numbers()));
+    try {
+        Story story{seed};
+        story.run(steps);
+        return story.large_pages_split();
+    } catch (...) {
+        const auto few = shrink(steps, [&](const auto& some) { return fails<Story>(seed, some); });
+        std::string numbers_left;
+        for (const unsigned number : few)
+            numbers_left += ' ' + std::to_string(number);
+        MESSAGE("fails with seed ", seed, " and these ", few.size(), " steps:", numbers_left);
+        throw;
+    }
+}
+
 } // namespace
 
 TEST_CASE_TEMPLATE("Random lives of spaces that fork agree with the model, on every format", Format, EXO_EVERY_FORMAT)
 {
     constexpr unsigned steps = 4000;
-    exo_test::random_runs(12, steps, [](unsigned seed) { story<Format, one_page_each>{seed}.run(steps); });
+    exo_test::random_runs(12, steps, [](unsigned seed) { live<story<Format, one_page_each>>(seed, steps); });
 }
 
 TEST_CASE_TEMPLATE("Random lives of spaces with large pages agree with the model, on every format", Format,
@@ -533,10 +584,6 @@ TEST_CASE_TEMPLATE("Random lives of spaces with large pages agree with the model
 {
     std::uint64_t split = 0;
     constexpr unsigned steps = 1500;
-    exo_test::random_runs(2, steps, [&](unsigned seed) {
-        story<Format, greedy> lives{seed};
-        lives.run(steps);
-        split += lives.large_pages_split();
-    });
+    exo_test::random_runs(2, steps, [&](unsigned seed) { split += live<story<Format, greedy>>(seed, steps); });
     CHECK(split > 10);
 }
