@@ -240,6 +240,18 @@ const struct {
              munmap(area, 1 << 20);
          });
      }},
+    // The CPU goes idle, and comes back to 64 pages of the program.
+    {"guest/sleep_20us_touch/256KiB", [](long n) {
+         char* area = anonymous(64 * page);
+         touch(area, 64 * page);
+         const double time = loop(n, [&] {
+             const timespec moment{.tv_sec = 0, .tv_nsec = 20'000};
+             nanosleep(&moment, nullptr);
+             touch(area, 64 * page);
+         });
+         munmap(area, 64 * page);
+         return time;
+     }},
     {"guest/mprotect_toggle", [](long n) {
          char* area = anonymous(page);
          touch(area, page);

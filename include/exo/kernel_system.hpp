@@ -329,14 +329,12 @@ private:
             mode.load(next->state);
             mode.set_kernel_stack(next->task.stack().data() + next->task.stack().size());
         }
-        space_type* const loaded = previous ? previous->space() : nullptr;
-        space_type* const wanted = next ? next->space() : nullptr;
-        if (loaded == wanted)
-            return;
-        if (wanted)
+        // A CPU without a thread of a process leaves the space, so that none has to interrupt it when the space changes.
+        // Where there is no other CPU, none would, and the one is likely to come back to the same space.
+        if (space_type* const wanted = next ? next->space() : nullptr)
             wanted->activate();
-        else
-            loaded->deactivate();
+        else if (processor_count() > 1)
+            shootdown_.unload();
     }
 
     P& platform_;

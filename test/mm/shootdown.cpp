@@ -142,8 +142,14 @@ TEST_CASE("exactly the CPUs that run the space are told, in one round, whoever a
         w.map(s, here);
         w.m.cpus.restore(off);
         CHECK(w.calls() == calls{1, 3, 0, 2});
+        w.m.cpus.on(1, [&] {
+            w.tell.unload(); // whatever it is
+            w.tell.unload();
+        });
+        w.map(s, there);
+        CHECK(w.calls() == calls{1, 3, 0, 2});
         CHECK(w.m.cpus.enabled());
-        CHECK(w.count("exo_mm_flushes_page_total") == 3);
+        CHECK(w.count("exo_mm_flushes_page_total") == 4);
         CHECK(w.count("exo_mm_shootdowns_total") == 3);
         CHECK(w.count("exo_mm_shootdown_cpus_total") == 2 + 3 + 1);
         CHECK(w.m.unit.current(3).table == w.kernel_root);

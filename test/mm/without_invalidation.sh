@@ -26,15 +26,19 @@ mkdir -p "$work"
 "${cxx[@]}" -I"$source/include" -c "$source/test/main.cpp" -o "$work/main.o" || exit 2
 
 # survives INCLUDE: whether all tests pass with the headers in INCLUDE; test by test, so that the first failure does.
+# What has found one goes first the next time.
 survives() {
-    local test
-    for test in "${tests[@]}"; do
+    local i test
+    for i in "${!tests[@]}"; do
+        test=${tests[i]}
         "${cxx[@]}" -I"$1" -I"$source/test" "$test" "$work/main.o" -o "$work/test" 2>"$work/errors" || {
             cat "$work/errors"
             exit 2
         }
         timeout 300 "$work/test" >"$work/output" 2>&1 || {
             finder=$(basename "$test")
+            unset "tests[i]"
+            tests=("$test" "${tests[@]}")
             return 1
         }
     done

@@ -75,7 +75,13 @@ public:
         if (p.loaded_ == &space)
             move_to(p, {kernel_root_}, hal::remembered::keep, nullptr); // its lower half is always empty
     }
-    // The same, with interrupts as they may be.
+    // Through the kernel's own root, whosever it was. Interrupts are off.
+    void unload() noexcept
+    {
+        if (processor& p = here(); p.loaded_)
+            unload(*p.loaded_);
+    }
+    // unload(space), with interrupts as they may be.
     void unload_here(holders& space) noexcept
     {
         const auto saved = interrupts_.save_and_disable();
