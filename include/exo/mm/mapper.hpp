@@ -427,8 +427,10 @@ private:
         const entry step = Format::leaf(phys_addr{page_size}, 0, asked.attributes) -
                            Format::leaf(phys_addr{0}, 0, asked.attributes);
         Entries& store = entries();
-        for (const entry* end = slot + (all.bytes >> page_shift); slot != end; ++slot, value += step)
-            store.store(slot, value);
+        const std::uint64_t count = all.bytes >> page_shift;
+#pragma GCC unroll 4
+        for (std::uint64_t i = 0; i < count; ++i, value += step)
+            store.store(slot + i, value);
     }
 
     // Empties the entries of an unlinked table at `level` that do not stand for `all`.
