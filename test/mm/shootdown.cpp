@@ -175,7 +175,9 @@ TEST_CASE("a CPU that comes back to a space uses what it remembers, unless somet
 
     // Told while it ran the space, it need not forget the rest when it comes back.
     w.load(0, s);
+    CHECK(w.use(0) == here);
     w.map(s, there);
+    CHECK(w.use(0) == there);
     CHECK(w.use(1) == there);
     w.idle(1, s);
     w.load(1, s);
@@ -190,6 +192,30 @@ TEST_CASE("a CPU that comes back to a space uses what it remembers, unless somet
     CHECK(w.use(1) == here);
     CHECK(w.count("exo_mm_space_loads_keeping_total") == 4);
     CHECK(w.count("exo_mm_space_loads_forgetting_total") == 4);
+}
+
+TEST_CASE("flushes are counted by how much they forget")
+{
+    spaces w;
+    spaces::one s{w};
+    const auto flush = [&](std::uint64_t pages, bool everything, bool global) {
+        mm::invalidation what;
+        what.add(page, page_size, pages, global);
+        if (everything)
+            what.add_everything(global);
+        w.tell.flush(what, s.holders);
+    };
+    flush(1, false, true);
+    flush(2, false, false);
+    flush(mm::invalidation::page_limit, false, false);
+    flush(mm::invalidation::page_limit + 1, false, false);
+    flush(1, true, false);
+    flush(1, true, true);
+    CHECK(w.count("exo_mm_flushes_page_total") == 1);
+    CHECK(w.count("exo_mm_flushes_range_total") == 2);
+    CHECK(w.count("exo_mm_flushes_space_total") == 2);
+    CHECK(w.count("exo_mm_flushes_all_total") == 1);
+    CHECK(w.count("exo_mm_shootdowns_total") == 0); // no CPU runs the space
 }
 
 TEST_CASE("without ids every load forgets")
@@ -208,7 +234,7 @@ TEST_CASE("without ids every load forgets")
     CHECK(w.count("exo_mm_space_loads_keeping_total") == 0);
 }
 
-TEST_CASE("a call that arrives when the CPU has left the space does not count as forgetting")
+TEST_CASE("a call that arrives when the CPU has left the space counts neither for it nor for the one loaded")
 {
     spaces w;
     spaces::one s{w}, other{w};
@@ -219,6 +245,11 @@ TEST_CASE("a call that arrives when the CPU has left the space does not count as
     w.late.meanwhile = [&] { w.load(1, other); };
     w.map(s, there);
     CHECK(w.calls() == calls{0, 1, 0, 0});
+    CHECK(w.use(1) == here);
+    w.idle(1, other);
+    w.map(other, there); // as often as s
+    w.load(1, other);
+    CHECK(w.use(1) == there);
     w.load(1, s);
     CHECK(w.use(1) == there);
 }
