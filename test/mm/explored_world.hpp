@@ -115,6 +115,7 @@ public:
         std::memset(memory_.to_pointer(f.address()), sim::physical_memory::poison, page_size);
         free_.push_back(f);
     }
+    using base::free_frames;
     [[nodiscard]] std::uint64_t free_frames() const noexcept { return free_.size(); }
 
 private:
@@ -152,7 +153,7 @@ public:
 // Thread n of the scenario runs on CPU n.
 template <class Parts = sound>
 class world : public sim::scenario {
-    static constexpr std::size_t frame_count = 40;
+    static constexpr std::size_t frame_count = 32;
     struct watched_memory : sim::physical_memory {
         watched_memory() : physical_memory{frame_count}
         {
@@ -328,9 +329,10 @@ private:
         if (!tables.insert(at).second)
             return;
         const bool is_root = level == format::levels - 1;
+        const entry* first = table(at);
         unsigned used = 0;
         for (unsigned i = 0; i < hal::entries_per_table<format> / (is_root ? 2 : 1); ++i) {
-            const entry e = table(at)[i];
+            const entry e = first[i];
             if (e == 0)
                 continue;
             ++used;

@@ -70,7 +70,7 @@ struct finding {
 
 class explorer {
 public:
-    // Something that threads use at once; none is private for sure.
+    // A variable, or an entry of a table, that threads may use at once.
     enum class location : std::uint64_t { none = ~std::uint64_t{0} };
 
     using factory = std::function<std::unique_ptr<scenario>()>;
@@ -358,6 +358,7 @@ private:
         interruptions_ = late_ = 0;
         made_ = 0;
         self_ = nobody;
+        undisturbed_ = false;
         failure_.clear();
         deviations_.clear();
         events_.clear();
