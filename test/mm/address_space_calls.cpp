@@ -1,5 +1,6 @@
-// What the calls beyond map, unmap and protect come to: advice, and what it changes.
+// What the calls beyond map, unmap and protect come to: advice, moves, locks, limits, and what is told of them.
 
+#include <exo/mm/shared_memory.hpp>
 #include <mm/space_world.hpp>
 
 using namespace exo;
@@ -423,4 +424,82 @@ TEST_CASE("Limits of a space hold for whatever makes it larger, and what is repl
     CHECK(s->set_brk(base + 51 * page, limits));
     CHECK(s->set_brk(base + 52 * page, limits).error() == errors::out_of_memory);
     CHECK(s->brk() == base + 51 * page);
+}
+
+TEST_CASE("What of a region is in memory is told by who shares it, who wrote it, and whose it is")
+{
+    world_type w;
+    file f{w.pages, 4};
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 4)));
+    auto private_file = at(base + 4 * page, 4);
+    private_file.backing = ref<mm::pager>{f};
+    CHECK(s->map(private_file));
+    const auto of = [&](space& one, virt_addr a) { return one.usage(*one.region_at(a)); };
+    CHECK(of(*s, base).resident == 0);
+
+    w.activate(*s);
+    CHECK(w.store(*s, base, 1));
+    CHECK(w.store(*s, base + 2 * page, 1));
+    CHECK(w.load(*s, base + 3 * page));
+    w.deactivate(*s);
+    auto u = of(*s, base);
+    CHECK(u.resident == 3 * page);
+    CHECK(u.proportional == 3 * page);
+    CHECK(u.private_dirty == 2 * page);
+    CHECK(u.private_clean == page);
+    CHECK(u.shared_clean + u.shared_dirty == 0);
+    CHECK(u.anonymous == 3 * page);
+    CHECK(u.referenced == 3 * page);
+
+    CHECK(s->handle_fault(base + 4 * page, access::read));
+    CHECK(s->handle_fault(base + 5 * page, access::write));
+    u = of(*s, base + 4 * page);
+    CHECK(u.resident == 2 * page);
+    CHECK(u.anonymous == page);        // the one that was written
+    CHECK(u.proportional == 2 * page); // its cache takes no part of the other
+    {
+        auto child = *s->fork();
+        for (space* one : {s.get(), child.get()}) {
+            u = of(*one, base);
+            CHECK(u.resident == 3 * page);
+            CHECK(u.proportional == 3 * page / 2);
+            CHECK(u.shared_dirty == 2 * page);
+            CHECK(u.private_dirty == 0);
+        }
+        CHECK(child->handle_fault(base, access::write)); // un-shares the tables; two pages stay shared
+        u = of(*child, base);
+        CHECK(u.proportional == page + 2 * page / 2);
+        CHECK(of(*s, base).proportional <= page + 2 * page / 2);
+    }
+    CHECK(of(*s, base).proportional == 3 * page);
+    CHECK(s->unmap(pages(base, 8)));
+}
+
+TEST_CASE("What can be had without I/O is what is in the tables, and what pagers hold")
+{
+    world_type w;
+    file f{w.pages, 4};
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 2)));
+    auto shared = *mm::shared_memory::create(w.heap_, w.pages, w.parker, 2 * page);
+    auto request = at(base + 2 * page, 2);
+    request.kind = sharing::shared;
+    request.backing = shared;
+    CHECK(s->map(request));
+    put_at(*s, base + page, 1);
+    {
+        auto other = w.make_space(); // another mapping of the same
+        CHECK(other->map(request));
+        put_at(*other, base + 3 * page, 1);
+    }
+    request.backing = {};
+    shared.reset();
+    bool present[5]{};
+    CHECK(s->residency(pages(base, 4), std::span{present}.first(4)));
+    CHECK(!present[0]);
+    CHECK(present[1]);
+    CHECK(!present[2]);
+    CHECK(present[3]);
+    CHECK(s->residency(pages(base, 5), present).error() == mm::not_mapped);
 }

@@ -219,11 +219,12 @@ enum class advice : std::int32_t {
         return [](told& t) { t.order = mm::access_order::sequential; };
     case advice::dont_fork:
         return [](told& t) { t.fork = mm::at_fork::absent; };
-    case advice::wipe_on_fork:
-        return [](told& t) { t.fork = mm::at_fork::empty; };
     case advice::do_fork:
+        return [](told& t) { t.fork = t.fork == mm::at_fork::absent ? mm::at_fork::inherited : t.fork; };
+    case advice::wipe_on_fork: // which makes no difference to what is not there
+        return [](told& t) { t.fork = t.fork == mm::at_fork::absent ? t.fork : mm::at_fork::empty; };
     case advice::keep_on_fork:
-        return [](told& t) { t.fork = mm::at_fork::inherited; };
+        return [](told& t) { t.fork = t.fork == mm::at_fork::empty ? mm::at_fork::inherited : t.fork; };
     case advice::huge_page:
         return [](told& t) { t.large = mm::large_pages::wanted; };
     case advice::no_huge_page:

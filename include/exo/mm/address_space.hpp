@@ -24,6 +24,7 @@
 #include <exo/mm/footprint.hpp>
 #include <exo/mm/protection.hpp>
 #include <exo/mm/region.hpp>
+#include <exo/mm/region_usage.hpp>
 #include <exo/mm/table_sharing.hpp>
 #include <exo/mm/translation_holders.hpp>
 #include <exo/sync/lock_rank.hpp>
@@ -133,6 +134,8 @@ public:
     // not_mapped.
     [[nodiscard]] result<> residency(virt_range range, std::span<bool> present);
     [[nodiscard]] space_statistics statistics();
+    // How much of a region's range is in memory by now. Takes time in proportion to it.
+    [[nodiscard]] region_usage usage(const region_info& r);
     // Takes time in proportion to the memory.
     [[nodiscard]] footprint memory_footprint();
 
@@ -269,3 +272,4 @@ private:
 #include <exo/mm/address_space_locking.hpp>
 #include <exo/mm/address_space_moving.hpp>
 #include <exo/mm/address_space_regions.hpp>
+#include <exo/mm/address_space_usage.hpp>

@@ -514,6 +514,76 @@ void flags()
     show("protect in the kernel", mprotect(reinterpret_cast<void*>(0xffff800000000000), page, PROT_READ));
 }
 
+// What smaps says of the region at `at`: some of the amounts, and the flags that a program can set.
+void usage(const char* what, const void* at, bool amounts = true)
+{
+    FILE* smaps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    const char* const amount_names[] = {
+        "Size:", "Rss:", "Pss:", "Shared_Dirty:", "Private_Dirty:", "Anonymous:", "Locked:"};
+    bool here = false;
+    printf("%s:", what);
+    while (smaps && fgets(line, sizeof line, smaps)) {
+        unsigned long begin = 0;
+        unsigned long end = 0;
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2) {
+            here = begin <= reinterpret_cast<uintptr_t>(at) && reinterpret_cast<uintptr_t>(at) < end;
+        } else if (here && strncmp(line, "VmFlags:", 8) == 0) {
+            for (const char* flag = strtok(line + 8, " \n"); flag; flag = strtok(nullptr, " \n"))
+                if (strstr("rd wr ex sh mr mw me ms lo sr rr dc lf wf dd hg nh", flag))
+                    printf(" %s", flag);
+        } else if (here && amounts) {
+            for (const char* name : amount_names)
+                if (strncmp(line, name, strlen(name)) == 0)
+                    printf(" %.*s", static_cast<int>(strcspn(line, "\n")), line);
+        }
+    }
+    printf("\n");
+    if (smaps)
+        fclose(smaps);
+}
+
+void use()
+{
+    printf("- smaps\n");
+    static char* a;
+    a = map_alone(4);
+    usage("untouched", a);
+    a[0] = a[2 * page] = 1;
+    usage("two pages", a);
+    in_child([] {
+        usage("shared by two", a);
+        a[0] = 2;
+        usage("one copied", a);
+    });
+    a[page] = a[3 * page] = 1;
+    mlock(a, 4 * page);
+    usage("locked", a);
+    munlock(a, 4 * page);
+    mprotect(a, 4 * page, PROT_READ);
+    usage("read-only", a);
+    mprotect(a, 4 * page, PROT_READ | PROT_WRITE);
+    const int told[] = {MADV_SEQUENTIAL, MADV_RANDOM,   MADV_DONTFORK,  MADV_WIPEONFORK,
+                        MADV_DONTDUMP,   MADV_HUGEPAGE, MADV_NOHUGEPAGE};
+    for (const int advice : told) {
+        if (advice == MADV_WIPEONFORK)
+            madvise(a, 4 * page, MADV_DOFORK);
+        madvise(a, 4 * page, advice);
+        usage("advised", a, false);
+    }
+    const int fd = temporary(4);
+    char* file = map(4, MAP_SHARED, fd);
+    file[0] = 'X';
+    usage("shared file", file, false);
+    char* copy = map(4, MAP_PRIVATE, fd);
+    copy[0] = 'Y';
+    usage("private file", copy, false);
+    close(fd);
+    const int full = open("/bin/busybox", O_RDONLY);
+    usage("read-only file", map(1, MAP_SHARED, full, PROT_READ), false);
+    close(full);
+}
+
 } // namespace
 
 int main()
@@ -529,5 +599,6 @@ int main()
     lock();
     limits();
     flags();
+    use();
     return 0;
 }

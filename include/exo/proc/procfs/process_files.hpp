@@ -13,6 +13,7 @@
 #include <exo/fs/vfs.hpp>
 #include <exo/mm/protection.hpp>
 #include <exo/mm/region.hpp>
+#include <exo/mm/region_usage.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_table.hpp>
 #include <exo/proc/procfs/text_builder.hpp>
@@ -216,29 +217,141 @@ result<> write_process_name(process<System>& p, text_builder& out)
     return out.line(p.name()).status();
 }
 
+inline constexpr std::size_t name_column = 73; // of maps and smaps
+
+// The line of a region in maps, which is also the first in smaps.
+template <class Image>
+void write_region(const Image& image, const mm::region_info& r, text_builder& out)
+{
+    const auto flag = [&r](mm::protection right, char c) { return includes(r.access, right) ? c : '-'; };
+    const mm::pager_identity identity = r.backing ? r.backing->identity() : mm::pager_identity{};
+    out.put(hex{r.range.begin.value(), 8}, '-', hex{r.range.end.value(), 8}, ' ', flag(mm::protection::read, 'r'),
+            flag(mm::protection::write, 'w'), flag(mm::protection::execute, 'x'),
+            r.kind == mm::sharing::shared ? 's' : 'p', ' ', hex{r.backing ? r.offset : 0, 8}, ' ',
+            hex{identity.device >> 8, 2}, ':', hex{identity.device & 0xff, 2}, ' ', identity.inode, ' ');
+    const std::string_view name = r.heap                                           ? "[heap]"
+                                  : r.range.contains(virt_addr{image.stack_start}) ? "[stack]"
+                                  : r.backing                                      ? r.backing->name()
+                                                                                   : std::string_view{};
+    if (!name.empty())
+        out.fill_to(name_column);
+    out.line(name);
+}
+
 template <class System>
 result<> write_process_maps(process<System>& p, text_builder& out)
 {
-    constexpr std::size_t name_column = 73;
     const auto image = p.find_image();
     if (!image)
         return {};
-    image->space().for_each_region([&out](const mm::region_info& r) {
-        const auto flag = [&r](mm::protection right, char c) { return includes(r.access, right) ? c : '-'; };
-        const mm::pager_identity identity = r.backing ? r.backing->identity() : mm::pager_identity{};
-        out.put(hex{r.range.begin.value(), 8}, '-', hex{r.range.end.value(), 8}, ' ', flag(mm::protection::read, 'r'),
-                flag(mm::protection::write, 'w'), flag(mm::protection::execute, 'x'),
-                r.kind == mm::sharing::shared ? 's' : 'p', ' ', hex{r.backing ? r.offset : 0, 8}, ' ',
-                hex{identity.device >> 8, 2}, ':', hex{identity.device & 0xff, 2}, ' ', identity.inode, ' ');
-        const std::string_view name = r.heap                        ? "[heap]"
-                                      : r.grows == mm::growth::down ? "[stack]"
-                                      : r.backing                   ? r.backing->name()
-                                                                    : std::string_view{};
-        if (!name.empty())
-            out.fill_to(name_column);
-        out.line(name);
+    image->space().for_each_region([&](const mm::region_info& r) {
+        write_region(*image, r, out);
         return true;
     });
+    return out.status();
+}
+
+inline void write_amount(std::string_view name, std::uint64_t bytes, text_builder& out)
+{
+    constexpr std::size_t value_column = 16;
+    out.put(name, ':').fill_to(value_column);
+    out.line(right{bytes / 1024, 8}, " kB");
+}
+
+inline void write_usage(const mm::region_usage& u, std::uint64_t locked, text_builder& out)
+{
+    write_amount("Rss", u.resident, out);
+    write_amount("Pss", u.proportional, out);
+    write_amount("Pss_Dirty", u.proportional_dirty, out);
+    write_amount("Shared_Clean", u.shared_clean, out);
+    write_amount("Shared_Dirty", u.shared_dirty, out);
+    write_amount("Private_Clean", u.private_clean, out);
+    write_amount("Private_Dirty", u.private_dirty, out);
+    write_amount("Referenced", u.referenced, out);
+    write_amount("Anonymous", u.anonymous, out);
+    write_amount("LazyFree", 0, out);
+    write_amount("AnonHugePages", u.large, out);
+    constexpr const char* never[] = {"ShmemPmdMapped",  "FilePmdMapped", "Shared_Hugetlb",
+                                     "Private_Hugetlb", "Swap",          "SwapPss"};
+    for (const auto* name : never)
+        write_amount(name, 0, out);
+    write_amount("Locked", locked, out);
+}
+
+// What a region is, in Linux's two-letter words and their order.
+inline void write_region_flags(const mm::region_info& r, text_builder& out)
+{
+    const bool shared = r.kind == mm::sharing::shared;
+    const bool may_write = !shared || r.backing->allows_writing();
+    const struct {
+        bool set;
+        const char* name;
+    } flags[] = {
+        {includes(r.access, mm::protection::read), "rd"},
+        {includes(r.access, mm::protection::write), "wr"},
+        {includes(r.access, mm::protection::execute), "ex"},
+        {shared && may_write, "sh"},
+        {true, "mr"},
+        {may_write, "mw"},
+        {true, "me"},
+        {shared, "ms"},
+        {r.grows == mm::growth::down, "gd"},
+        {r.locked != mm::locking::none, "lo"},
+        {r.advice.order == mm::access_order::sequential, "sr"},
+        {r.advice.order == mm::access_order::random, "rr"},
+        {r.advice.fork == mm::at_fork::absent, "dc"},
+        {r.locked == mm::locking::on_fault, "lf"},
+        {r.advice.fork == mm::at_fork::empty, "wf"},
+        {!r.advice.dumped, "dd"},
+        {r.advice.large == mm::large_pages::wanted, "hg"},
+        {r.advice.large == mm::large_pages::refused, "nh"},
+    };
+    out.put("VmFlags: ");
+    for (const auto& flag : flags)
+        if (flag.set)
+            out.put(flag.name, ' ');
+    out.put('\n');
+}
+
+template <class System>
+result<> write_process_memory_usage(process<System>& p, text_builder& out)
+{
+    const auto image = p.find_image();
+    if (!image)
+        return {};
+    image->space().for_each_region([&](const mm::region_info& r) {
+        const auto usage = image->space().usage(r);
+        write_region(*image, r, out);
+        write_amount("Size", r.range.size(), out);
+        write_amount("KernelPageSize", page_size, out);
+        write_amount("MMUPageSize", page_size, out);
+        write_usage(usage, r.locked == mm::locking::none ? 0 : usage.proportional, out);
+        out.line("THPeligible:    ", r.is_anonymous() && r.advice.large != mm::large_pages::refused ? 1 : 0);
+        write_region_flags(r, out);
+        return out.status().has_value();
+    });
+    return out.status();
+}
+
+template <class System>
+result<> write_process_memory_sum(process<System>& p, text_builder& out)
+{
+    const auto image = p.find_image();
+    if (!image)
+        return {};
+    mm::region_usage sum;
+    std::uint64_t locked = 0;
+    virt_range all{};
+    image->space().for_each_region([&](const mm::region_info& r) {
+        const auto usage = image->space().usage(r);
+        sum += usage;
+        locked += r.locked == mm::locking::none ? 0 : usage.proportional;
+        all = {all.empty() ? r.range.begin : all.begin, r.range.end};
+        return true;
+    });
+    out.put(hex{all.begin.value(), 8}, '-', hex{all.end.value(), 8}, " ---p 00000000 00:00 0 ").fill_to(name_column);
+    out.line("[rollup]");
+    write_usage(sum, locked, out);
     return out.status();
 }
 
