@@ -223,7 +223,6 @@ inline constexpr trial trials[] = {
     {SYS_sched_getaffinity, {0, 8, T}, 8, writes},
     {SYS_getcpu, {T, 0}, 4, writes | optional},
     {SYS_getcpu, {0, T}, 4, writes | optional},
-    {SYS_mincore, {what::scratch, 4096, T}, 1, writes},
     {SYS_futex, {T, 0, 0, what::scratch, 0, 0}, 4, 0, EINVAL}, // FUTEX_WAIT; of a word that is aligned
     {SYS_futex, {what::scratch, 0, 0, T, 0, 0}, 16, optional},
 };
@@ -259,9 +258,6 @@ inline constexpr range_trial range_trials[] = {
     {SYS_msync, {4}},
     {SYS_mlock, {}},
     {SYS_mlock2, {1}}, // when touched
-    {SYS_munlock, {}},
-    {SYS_msync, {4}},
-    {SYS_mlock, {}},
     {SYS_munlock, {}},
 };
 
