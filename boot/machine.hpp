@@ -21,6 +21,7 @@
 #include <exo/drivers/local_apic.hpp>
 #include <exo/drivers/pit.hpp>
 #include <exo/drivers/virtio_blk.hpp>
+#include <exo/mm/heap_policy.hpp>
 #include <exo/platform.hpp>
 
 #include "kernel_memory.hpp"
@@ -99,6 +100,11 @@ public:
     using context_type = stack_switch;
     using timer_type = drivers::local_apic_timer<x86_64::mmio_registers, clock_type>;
     using cpu_control_type = processor_control;
+#ifdef NDEBUG
+    using heap_policy_type = mm::unchecked_heap;
+#else
+    using heap_policy_type = mm::checked_heap;
+#endif
     using disk_type = drivers::virtio_blk<x86_64::mmio_registers, direct_map>;
 
     // `free_memory` is what boot left over; `loader_options` and `rsdp` come from the boot loader, and are copied.

@@ -66,6 +66,17 @@ private:
     std::int64_t base_;
 };
 
+// A platform may say how its kernel's heap finds misuse.
+template <class P>
+struct heap_policy_of {
+    using type = mm::unchecked_heap;
+};
+template <class P>
+    requires requires { typename P::heap_policy_type; }
+struct heap_policy_of<P> {
+    using type = typename P::heap_policy_type;
+};
+
 template <class P>
 class kernel_system {
     // What the scheduler has done at its turning points.
@@ -97,7 +108,8 @@ public:
     using frame = typename user_mode_type::frame;
 
     using frames_type = mm::frame_allocator<typename P::interrupts_type, typename P::cpu_type>;
-    using heap_type = mm::heap<typename P::phys_type, frames_type, typename P::interrupts_type, typename P::cpu_type>;
+    using heap_type = mm::heap<typename P::phys_type, frames_type, typename P::interrupts_type, typename P::cpu_type,
+                               typename heap_policy_of<P>::type>;
     using shootdown_type =
         mm::shootdown<typename P::tlb_type, typename P::translation_root_type, typename P::ipi_type,
                       typename P::cpu_type, typename P::interrupts_type>;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -34,20 +35,28 @@ struct world {
     heap_type heap{memory, frames.allocator, frames.interrupt_control, frames.cpu, caches};
 };
 
-// Whether `misuse` ends the program, seen from a process of its own.
+// What a process of its own that does `misuse` says before it ends; nothing if it comes through.
 template <class Misuse>
-bool ends_the_program(Misuse misuse)
+std::string last_words(Misuse misuse)
 {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
     const pid_t child = ::fork();
     if (child == 0) {
-        ::close(STDERR_FILENO);
+        ::dup2(ends[1], STDERR_FILENO);
         std::signal(SIGABRT, SIG_DFL);
         misuse();
         ::_exit(0);
     }
+    ::close(ends[1]);
+    std::string words;
+    char text[256];
+    for (ssize_t n = 0; (n = ::read(ends[0], text, sizeof text)) > 0;)
+        words.append(text, static_cast<std::size_t>(n));
+    ::close(ends[0]);
     int status = 0;
     ::waitpid(child, &status, 0);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? words : "";
 }
 
 } // namespace
@@ -132,7 +141,7 @@ TEST_CASE("Out of memory is null, and what was there stays usable")
         std::memset(at, 1, 200);
         taken.push_back(at);
     }
-    CHECK(taken.size() == 64 * 15); // every frame a slab of 15
+    CHECK(taken.size() == 64 * 15); // every frame a slab of 15, with a red zone or without
     CHECK(w.heap.allocate(3000, 8) == nullptr);
     CHECK(w.heap.allocate(std::size_t{1} << 40, 8) == nullptr);
     CHECK(w.heap.allocate(8, 8) == nullptr);
@@ -182,27 +191,70 @@ TEST_CASE("Objects move between the CPUs of their threads, and none is lost or g
     CHECK(w.heap.bytes_in_use() == 0);
 }
 
-TEST_CASE("The checked heap finds double frees, writes after a free, and frees of what is no object")
+TEST_CASE("The checked heap finds misuse, and says of which object")
 {
     world<mm::checked_heap> w;
     auto* first = static_cast<char*>(w.heap.allocate(100, 8));
     auto* second = static_cast<char*>(w.heap.allocate(100, 8));
-    CHECK_FALSE(ends_the_program([&] {
-        w.heap.deallocate(first, 100, 8);
-        (void)w.heap.allocate(100, 8);
-    }));
-    CHECK(ends_the_program([&] {
+    auto* large = static_cast<char*>(w.heap.allocate(5000, 8));
+    const auto finds = [&](const char* what, const void* object, auto misuse) {
+        char name[64];
+        std::snprintf(name, sizeof name, "the object at %p of ", object);
+        const auto words = last_words(misuse);
+        CAPTURE(words);
+        CHECK(words.find(what) != std::string::npos);
+        CHECK(words.find(name) != std::string::npos);
+    };
+    CHECK(last_words([&] {
+              std::memset(first, 1, 100);
+              w.heap.deallocate(first, 100, 8);
+              for (int i = 0; i < 200; ++i)
+                  (void)w.heap.allocate(100, 8);
+              w.heap.deallocate(large, 5000, 8);
+          }) == "");
+
+    finds("is freed twice", first, [&] {
         w.heap.deallocate(first, 100, 8);
         w.heap.deallocate(second, 100, 8);
         w.heap.deallocate(first, 100, 8);
-    }));
-    CHECK(ends_the_program([&] {
-        w.heap.deallocate(first, 100, 8);
-        first[50] = 1;
-        (void)w.heap.allocate(100, 8);
-    }));
-    CHECK(ends_the_program([&] { w.heap.deallocate(first + 16, 100, 8); }));
-    CHECK(ends_the_program([&] { w.heap.deallocate(first, 200, 8); }));
+    });
+    for (const int at : {0, 1, 50, 99, 127}) {
+        finds("was written to after it was freed", first, [&] {
+            w.heap.deallocate(first, 100, 8);
+            first[at] = 1;
+            (void)w.heap.allocate(100, 8);
+        });
+        finds("was written to after it was freed", first, [&] {
+            w.heap.deallocate(first, 100, 8);
+            void* more[100]; // it goes back to its slab, and comes from there again
+            for (auto& object : more)
+                object = w.heap.allocate(100, 8);
+            for (auto* object : more)
+                w.heap.deallocate(object, 100, 8);
+            w.heap.deallocate(second, 100, 8);
+            first[at] = 1;
+            for (int i = 0; i < 200; ++i)
+                (void)w.heap.allocate(100, 8);
+        });
+    }
+    for (const int at : {100, 101, 119, 120, 127})
+        finds("was written to beyond its end", first, [&] {
+            first[at] ^= 1;
+            w.heap.deallocate(first, 100, 8);
+        });
+    for (const std::size_t size : {0u, 96u, 101u, 112u})
+        finds("is freed with another size", first, [&] { w.heap.deallocate(first, size, 8); });
+    finds("is freed with another size", first, [&] { w.heap.deallocate(first, 200, 8); });
+    finds("is freed, but begins elsewhere", first + 16, [&] { w.heap.deallocate(first + 16, 100, 8); });
+    finds("is freed with another size", large + page_size, [&] { w.heap.deallocate(large + page_size, 5000, 8); });
+
+    // Nobody takes what is indeterminate for zeros, nor for what was there before.
+    std::memset(first, 0, 100);
+    w.heap.deallocate(first, 100, 8);
+    first = static_cast<char*>(w.heap.allocate(100, 8));
+    CHECK(std::count(first, first + 100, first[0]) == 100);
+    CHECK(first[0] != 0);
     w.heap.deallocate(first, 100, 8);
     w.heap.deallocate(second, 100, 8);
+    w.heap.deallocate(large, 5000, 8);
 }

@@ -25,6 +25,7 @@
 #include <exo/hal/frame_source.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/phys_access.hpp>
+#include <exo/mm/heap_policy.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/spin_lock.hpp>
 
@@ -48,11 +49,14 @@ struct heap_classes {
     {
         return static_cast<std::uint32_t>(((page_size << slab_order(index)) - slab_header) / sizes[index]);
     }
-    // The smallest class for `bytes` (1 to largest) at an alignment of up to 16.
+    // The smallest class for `bytes` (up to largest) at an alignment of up to 16.
     [[nodiscard]] static constexpr std::size_t index_of(std::size_t bytes)
     {
         return by_granules[(bytes + granule - 1) / granule];
     }
+    // How many objects a CPU may keep at hand: as many as make 16 KiB, within limits.
+    [[nodiscard]] static constexpr std::uint32_t magazine_size(std::size_t index) { return magazine_sizes[index]; }
+    static constexpr std::uint32_t largest_magazine = 63;
 
 private:
     static constexpr auto by_granules = [] {
@@ -64,28 +68,24 @@ private:
         }
         return table;
     }();
+    static constexpr auto magazine_sizes = [] {
+        std::array<std::uint8_t, count> table{};
+        for (std::size_t index = 0; index < count; ++index) {
+            const auto fitting = 4 * page_size / sizes[index];
+            table[index] = static_cast<std::uint8_t>(fitting < largest_magazine ? fitting : largest_magazine);
+        }
+        return table;
+    }();
 };
 
-// Free objects that one CPU keeps at hand. Only that CPU changes it, with interrupts off; others read the sums.
+// Free objects that one CPU keeps at hand. Only that CPU changes it, with interrupts off; others read the counts.
 struct alignas(64) heap_cache {
-    struct shelf {
-        void* first{};
-        std::uint32_t count{};
+    // The object freed last is the next to be allocated: its lines are warm.
+    struct magazine {
+        std::atomic<std::uint32_t> count{};
+        void* objects[heap_classes::largest_magazine];
     };
-    shelf shelves[heap_classes::count];
-    std::atomic<std::int64_t> bytes_in_use{}; // may be negative: objects are freed on other CPUs than they came from
-};
-
-// Heap policies: what is done to find misuse.
-struct unchecked_heap {
-    static constexpr bool checked = false;
-};
-// Freed objects are filled with a pattern that must be there still when they are allocated again; freeing what is free,
-// or what is no object, is found at once.
-struct checked_heap {
-    static constexpr bool checked = true;
-    static constexpr std::byte freed{0xdf};
-    static constexpr std::byte fresh{0xa5};
+    magazine magazines[heap_classes::count];
 };
 
 template <hal::PhysAccess Phys, hal::FrameSource Frames, hal::InterruptControl Interrupts, hal::CpuLocal Cpu,
@@ -103,7 +103,7 @@ public:
     {
         for (heap_cache& cache : caches_)
             for (std::size_t i = 0; i < heap_classes::count; ++i)
-                spill(cache.shelves[i], i, 0);
+                spill(cache.magazines[i], i, 0);
         for (std::size_t i = 0; i < heap_classes::count; ++i)
             if (depots_[i].spare)
                 free_slab(*depots_[i].spare);
@@ -112,61 +112,60 @@ public:
 
     [[nodiscard]] void* allocate(std::size_t bytes, std::size_t alignment) noexcept override
     {
-        const auto wanted = padded(bytes, alignment);
+        const auto wanted = padded(bytes + Policy::red_zone, alignment);
         if (wanted > heap_classes::largest) [[unlikely]]
-            return allocate_large(wanted);
+            return allocate_large(bytes, alignment);
         const auto index = heap_classes::index_of(wanted);
         const auto saved = interrupts_.save_and_disable();
-        heap_cache& cache = caches_[cpu_.current_cpu()];
-        heap_cache::shelf& shelf = cache.shelves[index];
-        void* object = shelf.first;
-        if (!object) [[unlikely]]
-            object = refill(shelf, index);
-        if (object) {
-            shelf.first = next_of(object);
-            --shelf.count;
-            count(cache, heap_classes::sizes[index]);
-        }
+        magazine& here = caches_[cpu_.current_cpu()].magazines[index];
+        const auto count = here.count.load(std::memory_order_relaxed);
+        if (count == 0) [[unlikely]]
+            return marked(allocate_past(here, index, saved), bytes, index);
+        void* object = here.objects[count - 1];
+        here.count.store(count - 1, std::memory_order_relaxed);
         interrupts_.restore(saved);
-        if constexpr (Policy::checked)
-            if (object)
-                mark_allocated(object, index);
-        return object;
+        return marked(object, bytes, index);
     }
 
     void deallocate(void* memory, std::size_t bytes, std::size_t alignment) noexcept override
     {
-        const auto wanted = padded(bytes, alignment);
+        const auto wanted = padded(bytes + Policy::red_zone, alignment);
         if (wanted > heap_classes::largest) [[unlikely]]
-            return free_large(memory, wanted);
+            return free_large(memory, bytes, alignment);
         const auto index = heap_classes::index_of(wanted);
-        if constexpr (Policy::checked)
-            mark_freed(memory, index);
+        if constexpr (Policy::checked) {
+            unmark(memory, bytes, index);
+            Policy::take_back(memory, bytes, heap_classes::sizes[index]);
+        }
         const auto saved = interrupts_.save_and_disable();
-        heap_cache& cache = caches_[cpu_.current_cpu()];
-        heap_cache::shelf& shelf = cache.shelves[index];
-        if (shelf.count >= shelf_limit(index)) [[unlikely]]
-            spill(shelf, index, shelf_limit(index) / 2);
-        next_of(memory) = shelf.first;
-        shelf.first = memory;
-        ++shelf.count;
-        count(cache, -std::int64_t{heap_classes::sizes[index]});
+        magazine& here = caches_[cpu_.current_cpu()].magazines[index];
+        const auto count = here.count.load(std::memory_order_relaxed);
+        if (count == heap_classes::magazine_size(index)) [[unlikely]]
+            return free_past(memory, here, index, saved);
+        here.objects[count] = memory;
+        here.count.store(count + 1, std::memory_order_relaxed);
         interrupts_.restore(saved);
     }
 
     // Bytes in objects allocated, rounded up to their classes; a snapshot.
     [[nodiscard]] std::uint64_t bytes_in_use() const noexcept
     {
-        std::int64_t sum = 0;
-        for (const heap_cache& cache : caches_)
-            sum += cache.bytes_in_use.load(std::memory_order_relaxed);
-        return static_cast<std::uint64_t>(sum);
+        auto sum = large_bytes_.load(std::memory_order_relaxed);
+        for (std::size_t i = 0; i < heap_classes::count; ++i) {
+            auto objects = depots_[i].lent.load(std::memory_order_relaxed);
+            for (const heap_cache& cache : caches_)
+                objects -= cache.magazines[i].count.load(std::memory_order_relaxed);
+            sum += objects * heap_classes::sizes[i];
+        }
+        return sum;
     }
     // Frames that the heap holds, in use or not.
     [[nodiscard]] std::uint64_t frames_held() const noexcept { return frames_held_.load(std::memory_order_relaxed); }
 
 private:
     static constexpr unsigned largest_order = 10;
+
+    using magazine = heap_cache::magazine;
 
     // At the start of each slab's first frame.
     struct slab {
@@ -183,6 +182,7 @@ private:
         sync::spin_lock<sync::lock_rank::heap, Interrupts> lock;
         list<slab, &slab::hook> usable; // slabs with some objects free and some not
         slab* spare{}; // one with all of them free, so that a single object does not cost a frame each time
+        std::atomic<std::uint64_t> lent{}; // objects in no slab: allocated, or in a magazine
     };
 
     // How many bytes the class must have, so that the alignment follows: up to that of the header, an object of a class
@@ -190,23 +190,13 @@ private:
     [[nodiscard]] static std::size_t padded(std::size_t bytes, std::size_t alignment)
     {
         if (alignment <= heap_classes::granule) [[likely]]
-            return bytes == 0 ? 1 : bytes;
+            return bytes;
         if (alignment <= heap_classes::slab_header)
             return bytes == 0 ? alignment : (bytes + alignment - 1) & ~(alignment - 1);
         const auto in_frames = alignment > heap_classes::largest ? alignment : heap_classes::largest + 1;
         return bytes < in_frames ? in_frames : bytes;
     }
     [[nodiscard]] static void*& next_of(void* object) { return *static_cast<void**>(object); }
-    [[nodiscard]] static constexpr std::uint32_t shelf_limit(std::size_t index)
-    {
-        const auto fitting = 4 * page_size / heap_classes::sizes[index];
-        return static_cast<std::uint32_t>(fitting > 64 ? 64 : fitting);
-    }
-    static void count(heap_cache& cache, std::int64_t bytes)
-    {
-        cache.bytes_in_use.store(cache.bytes_in_use.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
-    }
-
     // Frames.
 
     [[nodiscard]] static unsigned order_of(std::size_t bytes)
@@ -229,23 +219,30 @@ private:
         frames_held_.fetch_sub(std::uint64_t{1} << order, std::memory_order_relaxed);
         frames_.free(frame_of(memory), order);
     }
-    void count_here(std::int64_t bytes) noexcept
+    // Blocks of frames end in no red zone: it would double those of a whole power of two.
+    [[gnu::noinline]] void* allocate_large(std::size_t bytes, std::size_t alignment) noexcept
     {
-        const auto saved = interrupts_.save_and_disable();
-        count(caches_[cpu_.current_cpu()], bytes);
-        interrupts_.restore(saved);
-    }
-    [[gnu::noinline]] void* allocate_large(std::size_t bytes) noexcept
-    {
-        std::byte* memory = take_frames(order_of(bytes));
+        const auto order = order_of(large(bytes, alignment));
+        std::byte* memory = take_frames(order);
         if (memory)
-            count_here(static_cast<std::int64_t>(page_size << order_of(bytes)));
+            large_bytes_.fetch_add(page_size << order, std::memory_order_relaxed);
         return memory;
     }
-    [[gnu::noinline]] void free_large(void* memory, std::size_t bytes) noexcept
+    [[gnu::noinline]] void free_large(void* memory, std::size_t bytes, std::size_t alignment) noexcept
     {
-        count_here(-static_cast<std::int64_t>(page_size << order_of(bytes)));
-        give_frames(memory, order_of(bytes));
+        const auto order = order_of(large(bytes, alignment));
+        if constexpr (Policy::checked) {
+            if (!phys_.to_physical(memory).is_aligned(page_size << order))
+                Policy::report("is freed with another size than it was allocated with", memory, bytes);
+            Policy::release(memory, page_size << order);
+        }
+        large_bytes_.fetch_sub(page_size << order, std::memory_order_relaxed);
+        give_frames(memory, order);
+    }
+    [[nodiscard]] static std::size_t large(std::size_t bytes, std::size_t alignment)
+    {
+        const auto wanted = padded(bytes, alignment);
+        return wanted > heap_classes::largest ? wanted : heap_classes::largest + 1;
     }
 
     // Slabs.
@@ -256,49 +253,84 @@ private:
         return *reinterpret_cast<slab*>(phys_.to_pointer(begin));
     }
 
-    // Interrupts are off. Returns the first object of the shelf, or null when memory is out.
-    [[gnu::noinline]] void* refill(heap_cache::shelf& shelf, std::size_t index) noexcept
+    using interrupt_state = typename Interrupts::state;
+
+    // The rest of allocate, from an empty magazine, and of deallocate, to a full one.
+    [[gnu::noinline]] void* allocate_past(magazine& here, std::size_t index, interrupt_state saved) noexcept
+    {
+        void* object = nullptr;
+        if (auto count = refill(here, index); count != 0) {
+            object = here.objects[--count];
+            here.count.store(count, std::memory_order_relaxed);
+        }
+        interrupts_.restore(saved);
+        return object;
+    }
+    [[gnu::noinline]] void free_past(void* memory, magazine& here, std::size_t index, interrupt_state saved) noexcept
+    {
+        const auto count = spill(here, index, heap_classes::magazine_size(index) / 2);
+        here.objects[count] = memory;
+        here.count.store(count + 1, std::memory_order_relaxed);
+        interrupts_.restore(saved);
+    }
+
+    // Fills half of an empty magazine, if there is memory; the new count. Interrupts are off.
+    std::uint32_t refill(magazine& to, std::size_t index) noexcept
     {
         depot& from = depots_[index];
         auto guard = from.lock.lock(interrupts_);
-        while (shelf.count < shelf_limit(index) / 2) {
+        std::uint32_t count = 0;
+        for (; count < heap_classes::magazine_size(index) / 2; ++count) {
             slab* source = from.usable.front();
             if (!source) {
                 // Memory for one object is reason enough to go on; for stocking up, what there is will do.
-                source = from.spare         ? std::exchange(from.spare, nullptr)
-                         : shelf.count == 0 ? make_slab(index)
-                                            : nullptr;
+                source = from.spare ? std::exchange(from.spare, nullptr) : count == 0 ? make_slab(index) : nullptr;
                 if (!source)
                     break;
                 from.usable.push_front(*source);
             }
-            void* object = std::exchange(source->first, next_of(source->first));
-            if (--source->free == 0)
+            to.objects[count] = take(*source);
+            if (source->free == 0)
                 from.usable.erase(*source);
-            next_of(object) = shelf.first;
-            shelf.first = object;
-            ++shelf.count;
         }
-        return shelf.first;
+        lend(from, count);
+        to.count.store(count, std::memory_order_relaxed);
+        return count;
     }
 
-    // Takes all but the `kept` objects that were freed last off the shelf. Interrupts are off.
-    [[gnu::noinline]] void spill(heap_cache::shelf& shelf, std::size_t index, std::uint32_t kept) noexcept
+    // Takes all but the `kept` objects that were freed last out of the magazine; the new count. Interrupts are off.
+    std::uint32_t spill(magazine& from, std::size_t index, std::uint32_t kept) noexcept
     {
-        void** cut = &shelf.first;
-        for (std::uint32_t i = 0; i < kept && *cut; ++i)
-            cut = &next_of(*cut);
-        void* object = std::exchange(*cut, nullptr);
         depot& to = depots_[index];
         auto guard = to.lock.lock(interrupts_);
-        while (object) {
-            void* next = next_of(object);
-            give_back(to, object, index);
-            --shelf.count;
-            object = next;
-        }
+        const auto leaving = from.count.load(std::memory_order_relaxed) - kept;
+        for (std::uint32_t i = 0; i < leaving; ++i)
+            give_back(to, from.objects[i], index);
+        for (std::uint32_t i = 0; i < kept; ++i)
+            from.objects[i] = from.objects[leaving + i];
+        lend(to, -std::uint64_t{leaving});
+        from.count.store(kept, std::memory_order_relaxed);
+        return kept;
     }
 
+    // Under the lock; others read it meanwhile.
+    static void lend(depot& d, std::uint64_t objects) noexcept
+    {
+        d.lent.store(d.lent.load(std::memory_order_relaxed) + objects, std::memory_order_relaxed);
+    }
+    void* take(slab& from) noexcept
+    {
+        void* object = from.first;
+        void* next = next_of(object);
+        if constexpr (Policy::checked) {
+            if (next && !is_object(from, next))
+                Policy::report("was written to after it was freed", object, heap_classes::sizes[from.index]);
+            Policy::release(object, sizeof next); // what it holds, but for the link
+        }
+        from.first = next;
+        --from.free;
+        return object;
+    }
     void give_back(depot& to, void* object, std::size_t index) noexcept
     {
         slab& home = slab_of(object, index);
@@ -327,7 +359,7 @@ private:
         for (std::uint32_t i = made->free; i-- > 0;) {
             std::byte* object = memory + heap_classes::slab_header + i * size;
             if constexpr (Policy::checked)
-                fill(object, Policy::freed, size);
+                Policy::release(object, size);
             next_of(object) = made->first;
             made->first = object;
         }
@@ -342,35 +374,44 @@ private:
 
     // Checks.
 
-    static void fill(void* memory, std::byte with, std::size_t bytes)
+    [[nodiscard]] static std::size_t offset_in(const slab& s, const void* object) noexcept
     {
-        __builtin_memset(memory, static_cast<int>(with), bytes);
+        return static_cast<std::size_t>(static_cast<const std::byte*>(object) - reinterpret_cast<const std::byte*>(&s)) -
+               heap_classes::slab_header;
     }
-    // The bit that stands for an object, flipped; whether it was set.
-    bool flip(void* object, std::size_t index) const noexcept
+    [[nodiscard]] static bool is_object(const slab& s, const void* object) noexcept
     {
-        slab& home = slab_of(object, index);
-        EXO_CHECK(home.index == index); // else it was allocated with another size
-        const auto offset =
-            static_cast<std::size_t>(static_cast<std::byte*>(object) - reinterpret_cast<std::byte*>(&home)) -
-            heap_classes::slab_header;
-        const auto place = offset / heap_classes::sizes[index];
-        EXO_CHECK(offset % heap_classes::sizes[index] == 0 && place < heap_classes::objects_per_slab(index));
+        const auto size = heap_classes::sizes[s.index];
+        const auto offset = offset_in(s, object);
+        return offset % size == 0 && offset / size < heap_classes::objects_per_slab(s.index);
+    }
+    // Of the bit that says whether an object is allocated: inverts it; what it was.
+    static bool flip(slab& home, const void* object) noexcept
+    {
+        const auto place = offset_in(home, object) / heap_classes::sizes[home.index];
         const auto bit = std::uint64_t{1} << (place % 64);
         return (home.allocated[place / 64].fetch_xor(bit, std::memory_order_relaxed) & bit) != 0;
     }
-    void mark_allocated(void* object, std::size_t index) const noexcept
+    [[nodiscard]] void* marked(void* object, [[maybe_unused]] std::size_t bytes,
+                               [[maybe_unused]] std::size_t index) const noexcept
     {
-        EXO_CHECK(!flip(object, index));
-        const auto* bytes = static_cast<const std::byte*>(object);
-        for (std::size_t i = sizeof(void*); i < heap_classes::sizes[index]; ++i)
-            EXO_CHECK(bytes[i] == Policy::freed); // else somebody wrote to it after it was freed
-        fill(object, Policy::fresh, heap_classes::sizes[index]);
+        if constexpr (Policy::checked) {
+            if (object) {
+                flip(slab_of(object, index), object);
+                Policy::hand_out(object, bytes, heap_classes::sizes[index]);
+            }
+        }
+        return object;
     }
-    void mark_freed(void* object, std::size_t index) const noexcept
+    void unmark(void* object, std::size_t bytes, std::size_t index) const noexcept
     {
-        EXO_CHECK(flip(object, index)); // else it is freed for the second time
-        fill(object, Policy::freed, heap_classes::sizes[index]);
+        slab& home = slab_of(object, index);
+        if (home.index != index) [[unlikely]]
+            Policy::report("is freed with another size than it was allocated with", object, bytes);
+        if (!is_object(home, object)) [[unlikely]]
+            Policy::report("is freed, but begins elsewhere", object, bytes);
+        if (!flip(home, object)) [[unlikely]]
+            Policy::report("is freed twice", object, bytes);
     }
 
     const Phys& phys_;
@@ -380,6 +421,7 @@ private:
     std::span<heap_cache> caches_;
     depot depots_[heap_classes::count];
     std::atomic<std::uint64_t> frames_held_{};
+    std::atomic<std::uint64_t> large_bytes_{};
 };
 
 } // namespace exo::mm

@@ -27,6 +27,7 @@
 #include <exo/fs/stream.hpp>
 #include <exo/fs/tmpfs/tmpfs.hpp>
 #include <exo/kernel.hpp>
+#include <exo/mm/heap_policy.hpp>
 #include <exo/platform.hpp>
 #include <exo/sim/context.hpp>
 #include <exo/sim/memory.hpp>
@@ -112,6 +113,7 @@ public:
     using ipi_type = no_other_cpu;
     using context_type = fibers;
     using entropy_type = seeded_entropy;
+    using heap_policy_type = mm::checked_heap;
     using user_mode_type = sim::user_mode<format_type>;
 
     explicit kernel_platform(std::size_t frames)
