@@ -1,8 +1,8 @@
 // Every system call that takes a pointer, with arguments that are good but for one pointer; and what to point it at
 // instead. Plain C++, for the simulated kernel and for a program in the booted one alike.
 //
-// The kernel must refuse with EFAULT whatever it cannot read or write at the program's own request: its own memory, what
-// is no address, what is not mapped or not accessible, and what begins in good memory but does not end there.
+// The kernel must refuse with EFAULT whatever it cannot read or write at the program's own request: its own memory,
+// what is no address, what is not mapped or not accessible, and what begins in good memory but does not end there.
 
 #pragma once
 

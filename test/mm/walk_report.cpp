@@ -71,7 +71,9 @@ TEST_CASE_TEMPLATE("a report tells of marks, memory types, large pages and pages
                                {.access = mm::kernel_code, .memory = mm::memory_type::uncached, .global = true}, b, 1);
     }));
     CHECK(w.change([&](auto& b) { return w.map.map_page(base + step, target, {.access = mm::user_data}, b); }));
-    CHECK(w.change([&](auto& b) { return w.map.map_page(base + 2 * step, target, {.access = mm::protection::none}, b); }));
+    CHECK(w.change([&](auto& b) {
+        return w.map.map_page(base + 2 * step, target, {.access = mm::protection::none}, b);
+    }));
     const auto large = report(w, base + step - 1);
     REQUIRE(large.size() == Format::levels - 1);
     CHECK(large.back().find("    level 1 ") == 0);

@@ -1,5 +1,5 @@
-# A thousand processes at once, each with a kernel stack, tables and pages of its own, and everything comes back: all page
-# tables, and all frames but for what the heap and the kernel stacks keep at hand, now more, now less.
+# A thousand processes at once, each with a kernel stack, tables and pages of its own, and everything comes back: all
+# page tables, and all frames but for what the heap and the kernel stacks keep at hand, now more, now less.
 . "$(dirname "$0")/common.bash" "$@"
 
 out=$("$exo" run --timeout 120 --exec '

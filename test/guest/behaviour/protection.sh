@@ -70,7 +70,8 @@ expect_match "overflow" "$log" 'kernel stack overflow'
 expect "INT 4 without the option" $? 139
 
 # What the processor offers is on, and where the kernel's tables are it does not tell programs.
-out=$("$exo" run --exec 'for f in nx smep smap umip; do grep -qw $f /proc/cpuinfo && echo $f; done; /test/privileged_reads')
+out=$("$exo" run --exec 'for f in nx smep smap umip; do grep -qw $f /proc/cpuinfo && echo $f; done
+/test/privileged_reads')
 expect "features and instructions" "$out" "nx
 smep
 smap

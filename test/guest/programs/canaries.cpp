@@ -1,5 +1,5 @@
-// Processes that map, fill, fork, drop and unmap memory all the time, so that frames go from one to the other as fast as
-// they can. Each fills what it has with a pattern of its own: a pattern of another, or anything in fresh memory but
+// Processes that map, fill, fork, drop and unmap memory all the time, so that frames go from one to the other as fast
+// as they can. Each fills what it has with a pattern of its own: a pattern of another, or anything in fresh memory but
 // zeros, was seen through a translation that should have been forgotten, or in a frame that was not cleared. And what a
 // process has unmapped it must not reach any more.
 //
