@@ -216,6 +216,7 @@ TEST_CASE_TEMPLATE("Pages move with what they hold, and no CPU finds them where 
         w.activate(*s);
         for (unsigned i = 0; i < 16; ++i)
             w.machine.unit.speculate(cpu, base + i * page);
+        w.machine.unit.speculate(cpu, base + 1001 * page); // that nothing is there yet
     });
     const auto moved =
         *s->remap({.address = base + 2 * page, .old_length = 3 * page, .length = 5 * page, .may_move = true});
@@ -232,6 +233,7 @@ TEST_CASE_TEMPLATE("Pages move with what they hold, and no CPU finds them where 
                 CHECK(w.load(*s, base + i * page).error() == mm::no_region);
         for (unsigned i = 0; i < 5; ++i)
             CHECK(*w.load(*s, moved + i * page) == (i < 3 ? i + 2 : 0));
+        CHECK(w.machine.access(shared + page, access::read));
         CHECK(*w.load(*s, shared + page) % 256 == 9);
         CHECK(w.load(*s, shared + 2 * page).error() == mm::no_region);
     });

@@ -40,26 +40,26 @@ public:
     }
 
     // Errors: out_of_memory.
-    [[nodiscard]] result<> prepare(changes& changed)
+    [[nodiscard]] result<> prepare(changes& to)
     {
         made_ = EXO_TRY(tables::create_root(memory_));
         return for_each_piece([&](virt_addr at, unsigned level) -> result<> {
-            (void)EXO_TRY(here().own(at, changed, level));
-            (void)EXO_TRY(made().own(moved(at), changed, level));
+            (void)EXO_TRY(here().own(at, to, level));
+            (void)EXO_TRY(made().own(moved(at), to, level));
             return {};
         });
     }
 
     // By now nothing is mapped at the new place, and the tables that it has a part in are private. Emptied tables stay.
-    void run(changes& changed) noexcept
+    void run(changes& to) noexcept
     {
         (void)for_each_piece([&](virt_addr at, unsigned level) -> result<> {
-            const auto source = EXO_TRY(here().own(at, changed, level)); // both have been before
-            const auto target = EXO_TRY(made().own(moved(at), changed, level));
+            const auto source = EXO_TRY(here().own(at, to, level)); // both have been before
+            const auto target = EXO_TRY(made().own(moved(at), to, level));
             made().fill(target, take(source.slot, source.table));
-            changed.invalidate(virt_range::of_size(at, hal::bytes_at<format>(level)));
+            to.invalidate(virt_range::of_size(at, hal::bytes_at<format>(level)));
             if constexpr (format::caches_absent)
-                changed.invalidate(virt_range::of_size(moved(at), hal::bytes_at<format>(level)));
+                to.invalidate(virt_range::of_size(moved(at), hal::bytes_at<format>(level)));
             return {};
         });
         graft(*made_, root_, hal::root_level<format>);
