@@ -265,17 +265,17 @@ struct discard_and_write : family<> {
     }
 };
 
-// One space, its two pages there, loaded on two CPUs.
+// One space, its two pages there, loaded on two CPUs, which remember both or nothing.
 template <class Parts = sound>
 struct one_space : world<Parts> {
     using typename world<Parts>::space;
-    one_space() : world<Parts>{2}
+    explicit one_space(bool remembered = true) : world<Parts>{2}
     {
         for (unsigned i = 0; i < 2; ++i)
             this->cpus.on(i, [&] {
                 this->activate(*all[0]);
-                this->look(0);
-                this->look(1);
+                for (unsigned p = 0; remembered && p < 2; ++p)
+                    this->look(p);
             });
     }
     void check() override { this->finish(std::move(all)); }
@@ -283,8 +283,9 @@ struct one_space : world<Parts> {
 };
 
 // What a fork's child sees is what the parent held at one moment, whatever the parent writes on another CPU.
-template <class Parts = sound>
+template <class Parts = sound, bool Remembered = true>
 struct fork_and_write : one_space<Parts> {
+    fork_and_write() : one_space<Parts>{Remembered} {}
     void run(unsigned thread) override
     {
         auto& parent = *this->all[0];
@@ -436,6 +437,7 @@ TEST_CASE("Unmapping in one space takes nothing from another that shares its tab
 TEST_CASE("A fork takes one moment of a space that is being written")
 {
     CHECK_CLEAN(explore<fork_and_write<>>(2));
+    CHECK_CLEAN(explore<fork_and_write<sound, false>>(2));
     CHECK_CLEAN(explore<fork_and_fork>(2));
 }
 
