@@ -181,7 +181,7 @@ private:
 };
 
 // The same for what all address spaces share, such as the kernel's half: a table there that goes away is forgotten under
-// every id. The pages are global, or there are no ids.
+// every id. The pages are global, or there are no ids; absent entries are not remembered.
 template <hal::Tlb Tlb>
 class shared_half_flusher {
 public:
