@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# with_races.sh SOURCE WORK [NUMBER...]: puts races into include/exo, one at a time, and explores the scenarios of the room
+# with it. Fails when they pass all the same. A race is a header, a sed script that makes it, and what it is.
+set -u
+source=$(cd "$1" && pwd) work=$2
+shift 2
+cxx=(${CXX:-g++-12} -std=c++23 -O0 -w)
+
+races=(
+    'mm/table_sharing.hpp|/to.invalidate_page(v.align_down/,/to.retire/s/to.retire(child)/release_reference(memory_, child)/|a table is dropped before other CPUs have forgotten it'
+    'mm/table_sharing.hpp|s/^\( *\)forbid_write(source + i);/\1;/|children of a table that is copied stay writable in the original'
+    'mm/flush_batch.hpp|s/^\( *\)how_.flush(pending_);/\1retired_.release(); how_.flush(pending_);/|frames are freed before the flush'
+    'mm/frame_allocator.hpp|s/^ *references.store(1, .*two dropped at once.*$//|two last references dropped at once leave no count'
+    'mm/frame_allocator.hpp|s/references.fetch_sub(1, std::memory_order_acq_rel)/references.load(); references.store(before - 1, std::memory_order_relaxed)/|references are dropped in two steps'
+    'mm/shootdown.hpp|/ void load(/,/^    }/{/running.join/d;s/move_to(p, .*/&space.running.join(cpu_.current_cpu());/}|a CPU joins after it has loaded the root'
+    'mm/address_space_regions.hpp|/::fork()/,/auto child/s/auto guard = lock();//|a fork does not wait for faults'
+    'mm/address_space_faults.hpp|/::try_fill(/,/changes to/s/auto guard = lock();//|a fault does not wait for a fork'
+    'sync/wait_queue.hpp|/maybe_waiting() const/,/^    }/s/Atomics::fence.*//|no fence between a change and the look at who waits for it'
+    'sync/mutex.hpp|s/return !held_.exchange(true, std::memory_order_acquire)/return !held_.load() \&\& (held_.store(true, std::memory_order_relaxed), true)/|a mutex is taken in two steps'
+    'sync/seqlock.hpp|s/return begin % 2 == 0 \&\& /return /|a sequence lock is read while it is written'
+    'sync/inbox.hpp|s/newest_.exchange(nullptr, std::memory_order_acquire)/newest_.load(); newest_.store(nullptr, std::memory_order_release)/|an inbox is emptied in two steps'
+)
+
+rm -rf "$work"
+mkdir -p "$work"
+"${cxx[@]}" -I"$source/include" -c "$source/test/main.cpp" -o "$work/main.o" || exit 2
+
+# survives INCLUDE ROOM: whether all scenarios of the room pass with the headers in INCLUDE.
+survives() {
+    "${cxx[@]}" -I"$1" -I"$source/test" "$source/test/$2/explored.cpp" "$work/main.o" -o "$work/test" 2>"$work/errors" || {
+        cat "$work/errors"
+        exit 2
+    }
+    timeout 300 "$work/test" --abort-after=1 >"$work/output" 2>&1
+}
+
+for room in mm sync; do
+    survives "$source/include" $room || {
+        cat "$work/output"
+        echo "the scenarios fail as they are"
+        exit 2
+    }
+done
+missed=0 numbers=("$@")
+((${#numbers[@]})) || numbers=("${!races[@]}")
+for number in "${numbers[@]}"; do
+    IFS='|' read -r header script what <<<"${races[number]}"
+    rm -rf "$work/include"
+    cp -r "$source/include" "$work/include"
+    sed "$script" "$source/include/exo/$header" >"$work/include/exo/$header"
+    cmp -s "$source/include/exo/$header" "$work/include/exo/$header" && {
+        echo "$header is no longer as the race expects: $what"
+        exit 2
+    }
+    if survives "$work/include" "${header%%/*}"; then
+        missed=$((missed + 1))
+        echo "NOT FOUND: $what"
+    else
+        echo "found: $what"
+        grep -m1 'logged:' "$work/output"
+    fi
+done
+echo "${#numbers[@]} races, $missed of them not found"
+((missed == 0))
