@@ -126,8 +126,9 @@ struct mounted {
     plain_heap heap;
     page_block pages;
     sim::host_threads parker;
+    mm::reclaimer reclaimer;
     no_clock clock;
-    environment env{heap, parker, pages, clock};
+    environment env{heap, parker, pages, reclaimer, clock};
     sim::ram_disk disk;
     vfs names{env, 20'000};
     path_context me;
@@ -239,8 +240,9 @@ void tmpfs_create_unlink(benchmark::State& state)
     static plain_heap heap;
     static page_block pages;
     static sim::host_threads parker;
+    static mm::reclaimer reclaimer;
     static no_clock clock;
-    environment env{heap, parker, pages, clock};
+    environment env{heap, parker, pages, reclaimer, clock};
     vfs names{env};
     auto system = tmpfs::create(env);
     if (!system || !names.mount_root(*system, "none"))

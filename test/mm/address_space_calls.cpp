@@ -195,6 +195,60 @@ TEST_CASE("A mapping becomes smaller, and larger where there is room")
     CHECK(regions_of(*s)[0].range == pages(base, 5));
 }
 
+TEST_CASE("No length makes a move leave the space, or come round to its beginning")
+{
+    world_type w;
+    auto s = w.make_space();
+    const auto lowest = world_type::layout.lowest;
+    const auto highest = world_type::layout.highest;
+    CHECK(s->map(at(base, 1)));
+    CHECK(s->map(at(lowest, 1)));
+    CHECK(s->map(at(highest - page, 1)));
+    const std::uint64_t lengths[] = {std::uint64_t{1} << 47, highest.value(), highest.value() + page,
+                                     0 - lowest.value() - page, 0 - page, ~std::uint64_t{0}};
+    for (const auto length : lengths)
+        for (const virt_addr from : {lowest, base, highest - page})
+            for (const bool to_target : {false, true}) {
+                CAPTURE(length);
+                mm::remap_request larger{
+                    .address = from, .old_length = page, .length = length, .may_move = true};
+                mm::remap_request smaller{.address = from, .old_length = length, .length = page, .may_move = true};
+                if (to_target)
+                    larger.target = smaller.target = base + 100 * page;
+                CHECK_FALSE(s->remap(larger));
+                const auto got = s->remap(smaller);
+                CHECK(got.has_value() == (!to_target && length <= highest - from)); // then it only shrinks
+                CHECK(regions_of(*s).size() >= 1);
+                w.check_counts({s.get()});
+                REQUIRE(s->unmap({lowest, highest}));
+                CHECK(s->map(at(base, 1)));
+                CHECK(s->map(at(lowest, 1)));
+                CHECK(s->map(at(highest - page, 1)));
+            }
+}
+
+TEST_CASE("A space has so many regions and no more, and what they take is part of its footprint")
+{
+    world_type w;
+    auto s = w.make_space();
+    const auto before = s->memory_footprint().total();
+    std::uint64_t mapped = 0;
+    for (;; ++mapped) {
+        const auto got = s->map(at(base + 2 * mapped * page, 1));
+        if (!got) {
+            CHECK(got.error() == errors::out_of_memory);
+            break;
+        }
+    }
+    CHECK(mapped <= mm::region_limit);
+    CHECK(mapped > mm::region_limit - 4);
+    CHECK(s->memory_footprint().total() - before >= mapped * 64);
+    CHECK(s->map(at(base + 1'000'000 * page, 3)).error() == errors::out_of_memory);
+    CHECK(s->unmap(pages(base, 20)));
+    CHECK(s->map(at(base + 1'000'000 * page, 3)));
+    CHECK(s->protect(pages(base + 1'000'001 * page, 1), mm::user_read));
+}
+
 TEST_CASE_TEMPLATE("Pages move with what they hold, and no CPU finds them where they were", Format, EXO_EVERY_FORMAT)
 {
     world<Format> w{512, 2};
@@ -377,6 +431,20 @@ TEST_CASE("Locked memory is counted, limited, there if it has to be, and not inh
     CHECK(s->map(at(base + 30 * page, 1, protection::none)));
     CHECK(s->lock_pages(pages(base + 30 * page, 1), mm::locking::at_once).error() == mm::access_denied);
     CHECK(s->region_at(base + 30 * page)->locked == mm::locking::at_once);
+}
+
+TEST_CASE("Locked memory in place of memory that was not locked counts in full")
+{
+    world_type w;
+    auto s = w.make_space();
+    const mm::space_limits four{.locked = 4 * page};
+    CHECK(s->map(at(base, 10)));
+    auto request = at(base, 5);
+    request.locked = mm::locking::on_fault;
+    CHECK_FALSE(s->map(request, four));
+    request.length = 4 * page;
+    CHECK(s->map(request, four));
+    CHECK(s->map(request, four)); // in place of itself
 }
 
 TEST_CASE("All memory, and all to come, can be locked")

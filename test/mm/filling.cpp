@@ -102,6 +102,42 @@ TEST_CASE_TEMPLATE("What is left of a block goes to its last user page by page, 
     w.check_counts({s.get()});
 }
 
+TEST_CASE_TEMPLATE("The last page of a block that is left does not keep the rest of it", Format, EXO_EVERY_FORMAT)
+{
+    large_world<Format> w;
+    auto s = w.with_large_pages(1);
+    const auto whole = w.used();
+    {
+        auto child = *s->fork();
+        CHECK(s->unmap(pages(base, 511)));
+    }
+    CHECK(*s->handle_fault(base + 511 * page, access::write) == fault_kind::reused);
+    CHECK(w.used() == whole - 511 + 1); // and a table
+    w.check_counts({s.get()});
+}
+
+TEST_CASE("A private page of memory that no record describes is copied when written")
+{
+    class device final : public mm::pager {
+    public:
+        explicit device(frame_number f) : frame_{f} {}
+        result<frame_number> get_page(std::uint64_t, bool) override { return frame_; }
+        void last_reference() noexcept override {}
+
+    private:
+        frame_number frame_;
+    };
+    using format = x86_64::paging_4_level;
+    world<format> w{4096};
+    device registers{frames::device(w.machine.memory)};
+    auto s = w.make_space();
+    auto request = at(base, 1);
+    request.backing = ref<mm::pager>{registers};
+    CHECK(s->map(request));
+    CHECK(*s->handle_fault(base, access::read) == fault_kind::paged_in);
+    CHECK(*s->handle_fault(base, access::write) == fault_kind::copied);
+}
+
 TEST_CASE_TEMPLATE("Parts of a large page are unmapped and protected on their own", Format, EXO_EVERY_FORMAT)
 {
     large_world<Format> w;

@@ -68,6 +68,12 @@ public:
     {
         add({memory.frames().begin.address(), memory.frames().end.address()});
     }
+    // The last frame of memory has no record.
+    [[nodiscard]] static frame_number device(const sim::physical_memory& memory)
+    {
+        return memory.frames().begin + (memory.frames().size() - 1);
+    }
+
     result<frame_number> allocate(unsigned order) noexcept
     {
         return failures_.now() ? fail(errors::out_of_memory, page_size << order) : base::allocate(order);
@@ -76,6 +82,10 @@ public:
     {
         std::memset(memory_.to_pointer(f.address()), sim::physical_memory::poison, page_size << order);
         base::free(f, order);
+    }
+    result<frame_number> try_allocate(unsigned order) noexcept
+    {
+        return failures_.now() ? fail(errors::out_of_memory, page_size << order) : base::try_allocate(order);
     }
     result<> allocate_bulk(std::span<frame_number> into) noexcept
     {
@@ -197,7 +207,7 @@ struct world {
 
     explicit world(std::size_t frame_count = 4096, unsigned cpus = 1, unsigned id_limit = 16)
         : machine{frame_count, cpus, id_limit},
-          records(frame_count), frame_caches(cpus),
+          records(frame_count - 1), frame_caches(cpus),
           frames_{machine.memory, failing, machine.cpus, records, frame_caches}, heap_{failing},
           pages{frames_, machine.memory}, kernel_root{make_kernel_root()}, translations(cpus),
           shootdown{machine.paging, machine.paging, machine.cpus,         machine.cpus,

@@ -147,7 +147,8 @@ private:
     {
         std::size_t freed = 0;
         auto guard = lock_.lock(environment_.parker);
-        pages_.for_each(0, [&](std::uint64_t, page_tree::word& w) {
+        const auto look_at = [&](std::uint64_t index, page_tree::word& w) {
+            look_next_ = index + 1;
             if ((w & reading) != 0)
                 return true;
             if ((w & used) != 0) {
@@ -157,7 +158,14 @@ private:
                 ++freed;
             }
             return freed < wanted;
-        });
+        };
+        // All of them, from where the last call stopped.
+        const auto first = look_next_;
+        pages_.for_each(first, look_at);
+        if (freed < wanted)
+            pages_.for_each(0, [&](std::uint64_t index, page_tree::word& w) {
+                return index < first && look_at(index, w);
+            });
         return freed;
     }
 
@@ -165,6 +173,7 @@ private:
     page_source& source_;
     sync::spin_lock<sync::lock_rank::page_cache, sync::any_parker> lock_;
     page_tree pages_;
+    std::uint64_t look_next_{}; // by reclaim
     sync::wait_queue read_done_;
 };
 

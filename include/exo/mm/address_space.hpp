@@ -39,6 +39,9 @@ struct space_layout {
     virt_addr highest;     // nothing is mapped at or above
 };
 
+// Regions that one space may have (Linux: vm.max_map_count).
+inline constexpr std::size_t region_limit = 65'530;
+
 // What stays free below a region that grows down.
 inline constexpr std::uint64_t stack_guard = 256 * page_size;
 
@@ -198,6 +201,7 @@ private:
         owned<region> at_begin;
         owned<region> at_end;
     };
+    [[nodiscard]] result<> check_region_count() const;
     [[nodiscard]] result<spares> reserve_splits(virt_range r) const;
     void split(virt_range r, spares& with);
     void remove(virt_range r, spares& with, changes& to);
@@ -258,6 +262,7 @@ private:
 
     lock_type lock_;
     tree<region, &region::hook, &region::begin> regions_; // disjoint
+    std::size_t region_count_{};
     std::uint64_t virtual_pages_{};
     std::uint64_t resident_pages_{};
     locking lock_new_{}; // what new regions are

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <iterator>
+#include <span>
 #include <utility>
 
 #include <exo/base/errors.hpp>
@@ -246,24 +248,30 @@ auto address_space<Memory>::fill_zero(region& r, virt_addr page, unsigned level,
     const auto count = wanted < room ? wanted : room;
 
     auto here = page_tables_here();
-    auto fresh = EXO_TRY(memory_.frames.allocate(0));
+    const auto first = EXO_TRY(memory_.frames.allocate(0));
     const auto at = here.own(page, to);
     if (!at) {
-        memory_.frames.free(fresh, 0);
+        memory_.frames.free(first, 0);
         return fail(at.error());
     }
     std::uint64_t done = 0;
-    for (;;) {
-        memory_.zero(fresh);
-        here.fill({at->slot + done, at->table}, leaf_for(r, fresh, true));
+    const auto slot = [&](std::uint64_t i) { return typename tables::owned_slot{at->slot + i, at->table}; };
+    const auto put = [&](frame_number f) {
+        memory_.zero(f);
+        here.fill(slot(done), leaf_for(r, f, true));
         to.widened(page + done * page_size);
         ++done;
-        if (done == count || here.load({at->slot + done, at->table}) != 0)
+    };
+    put(first);
+    while (done < count) { // as far as nothing is in the way, and memory is at hand
+        frame_number ahead[16];
+        std::uint64_t free = 0;
+        while (free < std::size(ahead) && done + free < count && here.load(slot(done + free)) == 0)
+            ++free;
+        if (free == 0 || !memory_.frames.allocate_bulk(std::span{ahead}.first(free)))
             break;
-        const auto next = memory_.frames.allocate(0);
-        if (!next)
-            break;
-        fresh = *next;
+        for (std::uint64_t i = 0; i < free; ++i)
+            put(ahead[i]);
     }
     resident_pages_ += done;
     memory_.counters.pages_filled_ahead.add(done - 1);
@@ -279,7 +287,7 @@ auto address_space<Memory>::fill_large(const region& r, virt_addr page, changes&
     if (format::largest_leaf_level < 1 || block.intersection(r.range) != block ||
         !memory_.fill.wants_large(r, block, memory_.left()))
         return {};
-    const auto fresh = memory_.frames.allocate(format::index_bits);
+    const auto fresh = memory_.frames.try_allocate(format::index_bits);
     if (!fresh)
         return {};
     auto here = page_tables_here();
@@ -342,18 +350,16 @@ result<fault_kind> address_space<Memory>::write_private(const region& r, virt_ad
     auto here = page_tables_here();
     auto at = EXO_TRY(here.own(page, to, level));
     to.widened(page, level);
-    if (is_sole(frame_number{format::address(here.load(at), level)})) {
+    const frame_number mapped{format::address(here.load(at), level)};
+    if (level == 0)
+        here.come_apart(at, mapped);
+    if (is_sole(mapped)) {
         here.allow_write(at.slot);
         return fault_kind::reused;
     }
     if (level > 0) // only the part that is written is copied
         at = EXO_TRY(here.own(page, to));
     const frame_number old{format::address(here.load(at), 0)};
-    here.come_apart(at, old);
-    if (is_sole(old)) {
-        here.allow_write(at.slot);
-        return fault_kind::reused;
-    }
     const auto copy = EXO_TRY(copy_of(old));
     here.replace(at, leaf_for(r, copy, true));
     to.invalidate_page(page);

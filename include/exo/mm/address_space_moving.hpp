@@ -16,16 +16,21 @@ namespace exo::mm {
 template <class Memory>
 result<virt_addr> address_space<Memory>::remap(const remap_request& request, const space_limits& limits)
 {
+    const std::uint64_t most = layout_.highest.value();
+    if (request.length > most)
+        return fail(request.target ? errors::invalid_argument : errors::out_of_memory, request.length);
+    if (request.old_length > most || request.address > layout_.highest - request.old_length)
+        return fail(errors::invalid_argument, request.old_length);
     const auto length = pages_for(request.length) << page_shift;
     const auto old_length = pages_for(request.old_length) << page_shift;
     const auto old = virt_range::of_size(request.address, old_length);
     const bool resizes_only = !request.target && !request.keeps_old;
-    if (length == 0 || !old.begin.is_aligned(page_size) || old.end < old.begin || old.begin + length < old.begin ||
+    if (length == 0 || !old.begin.is_aligned(page_size) ||
         ((request.target || request.keeps_old) && !request.may_move) || (request.keeps_old && length != old_length))
         return fail(errors::invalid_argument, request.length);
     if (request.target) {
         const auto to = *request.target;
-        if (!to.is_aligned(page_size) || layout_.highest.value() < length || layout_.highest - length < to ||
+        if (!to.is_aligned(page_size) || layout_.highest - length < to ||
             virt_range::of_size(to, length).overlaps(old))
             return fail(errors::invalid_argument, to.value());
         if (to < layout_.lowest)

@@ -177,7 +177,9 @@ result<virt_addr> address_space<Memory>::choose_place(const map_request& request
 template <class Memory>
 void address_space<Memory>::insert(region& r)
 {
+    EXO_CHECK(r.range.begin < r.range.end && r.range.end <= layout_.highest);
     regions_.insert(r);
+    ++region_count_;
     virtual_pages_ += r.range.size() >> page_shift;
 }
 
@@ -185,6 +187,7 @@ template <class Memory>
 void address_space<Memory>::erase(region& r)
 {
     regions_.erase(r);
+    --region_count_;
     virtual_pages_ -= r.range.size() >> page_shift;
     delete_object(memory_.heap, &r);
 }
@@ -209,6 +212,13 @@ void address_space<Memory>::merge_around(virt_range range)
     }
 }
 
+// Errors: out_of_memory, where one call more could pass the limit.
+template <class Memory>
+result<> address_space<Memory>::check_region_count() const
+{
+    return region_count_ + 3 > region_limit ? fail(errors::out_of_memory, region_count_) : result<>{};
+}
+
 template <class Memory>
 auto address_space<Memory>::reserve_splits(virt_range r) const -> result<spares>
 {
@@ -219,6 +229,8 @@ auto address_space<Memory>::reserve_splits(virt_range r) const -> result<spares>
     const region* last = region_of(r.end);
     if (last && last->range.begin < r.end)
         made.at_end = EXO_TRY(make_owned<region>(memory_.heap));
+    if (made.at_begin || made.at_end)
+        EXO_TRY(check_region_count());
     return made;
 }
 
@@ -232,6 +244,7 @@ void address_space<Memory>::split(virt_range r, spares& with)
         region* upper = spare.release();
         lower->split(a, *upper);
         regions_.insert(*upper);
+        ++region_count_;
     };
     at(r.begin, with.at_begin);
     at(r.end, with.at_end);
@@ -278,8 +291,13 @@ result<virt_addr> address_space<Memory>::map(map_request request, const space_li
                                         .offset = request.offset,
                                         .locked = request.locked == locking::none ? lock_new_ : request.locked};
     made->limit = request.limit;
+    EXO_TRY(check_region_count());
     const auto replaced = bytes_where([](const region&) { return true; }, range);
     EXO_TRY(check_limits(*made, length - replaced, limits));
+    if (made->locked != locking::none) {
+        const auto locked = bytes_where([](const region& r) { return r.locked != locking::none; }, range);
+        EXO_TRY(check_locked(length - locked, limits));
+    }
     if (!is_free(range)) {
         auto splits = EXO_TRY(reserve_splits(range));
         changes to{memory_, holders_};
@@ -487,6 +505,7 @@ footprint address_space<Memory>::memory_footprint()
     footprint sum;
     auto guard = lock();
     add_footprint(memory_, root_, hal::root_level<format>, 1, sum);
+    sum.tables += region_count_ * sizeof(region);
     return sum;
 }
 

@@ -140,7 +140,6 @@ public:
     ~flush_batch() { EXO_CHECK(empty()); }
 
     [[nodiscard]] bool empty() const { return pending_.empty() && retired_.empty(); }
-    [[nodiscard]] const invalidation& pending() const { return pending_; }
 
     // The translations of `count` pages of `step` bytes from `page` on are no longer what the tables say.
     void invalidate(virt_addr page, std::uint64_t step, std::uint64_t count, bool global)

@@ -15,7 +15,7 @@ namespace exo::mm {
 // In bytes.
 struct footprint {
     std::uint64_t pages{};
-    std::uint64_t tables{};
+    std::uint64_t tables{}; // and what the kernel keeps about regions
 
     [[nodiscard]] std::uint64_t total() const { return pages + tables; }
 };

@@ -35,8 +35,8 @@
 
 namespace exo::mm {
 
-// Marks that free memory falls below as it runs short. Below `low` somebody makes room, until it is above `high`; what
-// is left below `min` is for making room.
+// Marks that free memory falls below as it runs short: below `low` somebody had better make room, up to `high`; below
+// `min` next to nothing is left.
 enum class watermark : std::uint8_t { min, low, high };
 
 enum class frame_zone : std::uint8_t { below_4gib, above };
@@ -107,6 +107,19 @@ public:
         if (at == frame_info::none) [[unlikely]]
             at = take_past_cache(here, order);
         if (at == frame_info::none) [[unlikely]]
+            return fail(errors::out_of_memory, page_size << order);
+        return hand_out(at);
+    }
+    // For who can do without: what other CPUs have in their caches stays there, and nothing counts as a failure.
+    [[nodiscard]] result<frame_number> try_allocate(unsigned order) noexcept
+    {
+        EXO_CHECK(order <= max_order);
+        auto at = cache_nearby().take(order);
+        if (at == frame_info::none) {
+            auto guard = lock_.lock(interrupts_);
+            at = take(order);
+        }
+        if (at == frame_info::none)
             return fail(errors::out_of_memory, page_size << order);
         return hand_out(at);
     }

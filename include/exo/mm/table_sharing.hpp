@@ -251,20 +251,21 @@ public:
     // Makes the tables that exist in the range private, and splits the pages that stick out of it. Errors: as own.
     [[nodiscard]] result<> own_range(virt_range range, extent which, changes& to)
     {
+        EXO_CHECK(in_user_half(range));
         return own_range_in(root_, hal::root_level<format>, range, which, to);
     }
 
     // Takes all pages of the range out, and tables that become empty; the number of pages. The edges are private.
     std::uint64_t detach(virt_range range, changes& to) noexcept
     {
+        EXO_CHECK(in_user_half(range));
         return detach_in(root_, hal::root_level<format>, range, to);
     }
 
     // Takes everything out: then no table is covered in part only, and none need be private.
     std::uint64_t detach_all(changes& to) noexcept
     {
-        constexpr auto end = user_entries * hal::bytes_at<format>(hal::root_level<format>);
-        return detach_in(root_, hal::root_level<format>, {virt_addr{}, virt_addr{end}}, to);
+        return detach_in(root_, hal::root_level<format>, {virt_addr{}, user_end}, to);
     }
 
     // Calls change(slot, entry, page, level) for each leaf in the range, in private tables.
@@ -315,6 +316,8 @@ public:
     // what was a shared large page gets its pages back without a copy.
     void come_apart(owned_slot at, frame_number f) noexcept
     {
+        if (!memory_.frames.manages(f))
+            return;
         const auto block = memory_.frames.block_of(f);
         const unsigned order = memory_.frames.info(block).order;
         if (order == 0 || order > format::index_bits)
@@ -349,7 +352,9 @@ public:
     }
 
 private:
-    static constexpr unsigned user_entries = hal::entries_per_table<format> / 2;
+    static constexpr virt_addr user_end{hal::entries_per_table<format> / 2 *
+                                        hal::bytes_at<format>(hal::root_level<format>)};
+    [[nodiscard]] static bool in_user_half(virt_range r) { return r.begin <= r.end && r.end <= user_end; }
 
     [[nodiscard]] auto& entries() const { return memory_.tables.entries(); }
     [[nodiscard]] entry* table_at(frame_number table) const { return memory_.tables.table_at(table.address()); }
@@ -406,7 +411,10 @@ private:
                 memory_.frames.acquire(block, hal::entries_per_table<format> - 1);
         }
         entries().store(slot, format::table(made.address()));
-        to.widened(v, level);
+        if constexpr (format::caches_absent) {
+            const auto bytes = hal::bytes_at<format>(level);
+            to.invalidate(virt_range::of_size(v.align_down(bytes), bytes), level - 1);
+        }
         memory_.counters.large_pages_split.add();
         return made;
     }
