@@ -6,7 +6,7 @@ free_frames() { while read -r name value; do [ "$name" = exo_mm_frames_free ] &&
 /test/exhaust; x=$(free_frames)
 before=$(free_frames)
 for i in 1 2 3 4; do /test/exhaust || echo "status $?"; done
-# Those whose parent was killed end on their own.
+# The shell reaps those whose parent was killed while it waits for something.
 after=$(free_frames); i=0
 while [ $((before - after)) -gt 32 ] && [ $i -lt 50 ]; do sleep 0.1; i=$((i + 1)); after=$(free_frames); done
 echo alive $((before - after))')

@@ -57,10 +57,19 @@ int main()
         printf("touch: %x\n", status);
         return 1;
     }
+    // All of the chain hold its writing end: those whose parent was killed end on their own, and reading ends with the
+    // last.
+    int alive[2];
+    if (pipe(alive) != 0)
+        return 1;
     const pid_t first = fork();
     if (first == 0)
         _exit(chain(0));
+    close(alive[1]);
     waitpid(first, &status, 0);
+    char byte;
+    if (read(alive[0], &byte, 1) != 0)
+        return 1;
     if (!acceptable(status)) {
         printf("fork: %x\n", status);
         return 1;
