@@ -66,7 +66,7 @@ TEST_CASE("random plans are aligned, keep stack, mappings and program apart, and
             seen[3].insert(plan.stack_begin % page_size);
             const auto moved = (plan.program_bias - 0x5555'5555'4000) / page_size;
             for (unsigned bit = 0; bit < proc::random_program_bits; ++bit)
-                ones[bit] += moved >> bit & 1;
+                ones[bit] += static_cast<int>(moved >> bit & 1);
         }
         for (int i = 0; i < 3; ++i)
             CHECK(seen[i].size() > draws * 99 / 100);

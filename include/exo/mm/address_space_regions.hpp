@@ -505,7 +505,7 @@ footprint address_space<Memory>::memory_footprint()
     footprint sum;
     auto guard = lock();
     add_footprint(memory_, root_, hal::root_level<format>, 1, sum);
-    sum.tables += region_count_ * sizeof(region);
+    sum.regions = region_count_ * sizeof(region);
     return sum;
 }
 

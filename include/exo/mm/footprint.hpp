@@ -15,9 +15,10 @@ namespace exo::mm {
 // In bytes.
 struct footprint {
     std::uint64_t pages{};
-    std::uint64_t tables{}; // and what the kernel keeps about regions
+    std::uint64_t tables{};
+    std::uint64_t regions{}; // the kernel's records of them
 
-    [[nodiscard]] std::uint64_t total() const { return pages + tables; }
+    [[nodiscard]] std::uint64_t total() const { return pages + tables + regions; }
 };
 
 // Of the block that a leaf refers to; smaller leaves may refer to parts of it.
