@@ -44,8 +44,11 @@ public:
     // Wants `t` to give up its wait, and those to come.
     void interrupt(const thread& t) noexcept
     {
-        static_cast<record*>(t)->interrupted = true;
-        unpark(t);
+        record& other = *static_cast<record*>(t);
+        const std::lock_guard lock{other.mutex};
+        other.interrupted = true;
+        other.token = true;
+        other.wake.notify_one();
     }
     bool interrupted() const noexcept override { return self().interrupted; }
 
@@ -66,6 +69,9 @@ private:
         bool token{};
         bool enabled{true};
         std::atomic<bool> interrupted{};
+
+        // Who interrupts may not be done yet when the thread has seen it and ends.
+        ~record() { const std::lock_guard lock{mutex}; }
     };
     static record& self()
     {
