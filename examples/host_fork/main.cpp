@@ -148,6 +148,9 @@ void tell_the_story(host& h)
     std::printf("%-52s %7s %7s %7s\n", "", "copied", "copied", "in use");
     report("the parent writes 4096 pages", h, memory, 0, 0, [&] {
         check(parent->map({.address = start, .length = page_count * page_size}).has_value(), "map");
+        // Pages of 4 KiB, so that who copied what can be counted.
+        const auto small_pages = [](mm::region_advice& advice) { advice.large = mm::large_pages::refused; };
+        check(parent->advise(virt_range::of_size(start, page_count * page_size), small_pages).has_value(), "advise");
         h.run(*parent);
         for (std::uint64_t i = 0; i < page_count; ++i)
             h.store(*parent, at(i), i);
