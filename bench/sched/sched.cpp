@@ -22,16 +22,17 @@ template <class Policy, class Configure>
 void pick(benchmark::State& state, Configure configure)
 {
     Policy policy;
+    const instant now{1};
     std::vector<typename Policy::entity> entities(static_cast<std::size_t>(state.range(0)));
     unsigned i = 0;
     for (auto& e : entities) {
         configure(e, i++);
-        policy.enqueue(e, sched::arrival::created);
+        policy.enqueue(e, sched::arrival::created, now);
     }
     for (auto _ : state) {
-        auto* e = policy.pick();
+        auto* e = policy.pick(now);
         benchmark::DoNotOptimize(e);
-        policy.requeue(*e, sched::departure::turn_over);
+        policy.requeue(*e, sched::departure::turn_over, now);
     }
     state.SetItemsProcessed(state.iterations());
     for (auto& e : entities)

@@ -33,15 +33,15 @@ int main()
     alarm.follow<exo::sched::fixed_priority>().set_fifo(50);
 
     queue ready;
-    ready.enqueue(copy, exo::sched::arrival::created);
-    ready.enqueue(index, exo::sched::arrival::created);
+    exo::instant now;
+    ready.enqueue(copy, exo::sched::arrival::created, now);
+    ready.enqueue(index, exo::sched::arrival::created, now);
 
     std::string order;
-    exo::instant now;
     const exo::instant alarm_at = now + milliseconds(12);
     bool rung = false;
 
-    while (job* running = static_cast<job*>(ready.pick())) {
+    while (job* running = static_cast<job*>(ready.pick(now))) {
         // It runs until it is done, its turn is over, or the alarm comes.
         exo::instant until = now + running->left;
         if (ready.turn_ends(*running, now) < until)
@@ -52,16 +52,16 @@ int main()
         now = until;
         order += running->name + std::to_string(ran.nanoseconds() / 1'000'000) + ' ';
 
-        const bool turn_over = ready.tick(*running, ran);
+        const bool turn_over = ready.tick(*running, ran, now);
         running->left = running->left - ran;
         if (!rung && now == alarm_at) {
             rung = true;
-            ready.enqueue(alarm, exo::sched::arrival::woken);
+            ready.enqueue(alarm, exo::sched::arrival::woken, now);
         }
         if (running->left == exo::duration{})
             ready.dequeue(*running);
         else
-            ready.requeue(*running, turn_over ? exo::sched::departure::turn_over : exo::sched::departure::preempted);
+            ready.requeue(*running, turn_over ? exo::sched::departure::turn_over : exo::sched::departure::preempted, now);
     }
 
     // Turns of 10 ms; the alarm cuts in at 12 ms, and the job that it interrupted has the rest of its turn.

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <random>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -18,9 +19,21 @@ struct scheduled : Policy::entity {
 };
 
 template <class Policy>
-scheduled<Policy>* pick(Policy& policy)
+scheduled<Policy>* pick(Policy& policy, exo::instant now)
 {
-    return static_cast<scheduled<Policy>*>(policy.pick());
+    return static_cast<scheduled<Policy>*>(policy.pick(now));
+}
+
+// What another CPU should rather take, null when nothing is to be had.
+template <class Policy>
+scheduled<Policy>* first_movable(Policy& policy)
+{
+    scheduled<Policy>* first = nullptr;
+    policy.visit_movable([&](auto& e) {
+        first = static_cast<scheduled<Policy>*>(&e);
+        return false;
+    });
+    return first;
 }
 
 // Equals run in the order of their arrival; preempted goes first, yielded and turn over last.
@@ -30,28 +43,29 @@ void check_order_of_equals(Equal equal)
     using exo::sched::arrival;
     using exo::sched::departure;
     Policy policy;
+    const exo::instant now{1'000'000};
     std::vector<scheduled<Policy>> items(4);
     for (auto& i : items) {
         equal(i);
-        policy.enqueue(i, arrival::created);
+        policy.enqueue(i, arrival::created, now);
     }
     CHECK(policy.size() == 4);
-    auto* first = pick(policy);
+    auto* first = pick(policy, now);
     CHECK(first == &items[0]);
-    policy.requeue(*first, departure::preempted);
-    CHECK(pick(policy) == &items[0]);
-    policy.requeue(items[0], departure::yielded);
-    CHECK(pick(policy) == &items[1]);
-    policy.requeue(items[1], departure::turn_over);
-    CHECK(pick(policy) == &items[2]);
+    policy.requeue(*first, departure::preempted, now);
+    CHECK(pick(policy, now) == &items[0]);
+    policy.requeue(items[0], departure::yielded, now);
+    CHECK(pick(policy, now) == &items[1]);
+    policy.requeue(items[1], departure::turn_over, now);
+    CHECK(pick(policy, now) == &items[2]);
     policy.dequeue(items[2]); // running
     policy.dequeue(items[3]); // queued
-    CHECK(pick(policy) == &items[0]);
+    CHECK(pick(policy, now) == &items[0]);
     policy.dequeue(items[0]);
-    CHECK(pick(policy) == &items[1]);
+    CHECK(pick(policy, now) == &items[1]);
     policy.dequeue(items[1]);
-    CHECK(pick(policy) == nullptr);
-    CHECK(policy.steal_candidate() == nullptr);
+    CHECK(pick(policy, now) == nullptr);
+    CHECK(first_movable(policy) == nullptr);
     CHECK(policy.size() == 0);
 }
 
@@ -71,17 +85,18 @@ void check_random_use(Configure configure)
             configure(items[i], i);
         item* running = nullptr;
         std::size_t queued = 0;
+        instant now{random()};
         const auto any = [&](int where) -> item* {
             item& i = items[random() % items.size()];
             return i.where == where ? &i : nullptr;
         };
         const auto put_back = [&](departure why) {
-            policy.requeue(*running, why);
+            policy.requeue(*running, why, now);
             std::exchange(running, nullptr)->where = item::queued;
             ++queued;
         };
         const auto pick_one = [&] {
-            running = pick(policy);
+            running = pick(policy, now);
             REQUIRE((running == nullptr) == (queued == 0));
             if (running) {
                 REQUIRE(running >= items.data());
@@ -96,7 +111,7 @@ void check_random_use(Configure configure)
             case 0:
             case 1:
                 if (item* i = any(item::outside)) {
-                    policy.enqueue(*i, random() % 2 ? arrival::woken : arrival::moved);
+                    policy.enqueue(*i, random() % 2 ? arrival::woken : arrival::moved, now);
                     i->where = item::queued;
                     ++queued;
                     if (running && policy.preempts(*i, *running)) {
@@ -127,22 +142,28 @@ void check_random_use(Configure configure)
                 break;
             case 5:
                 if (running) {
-                    const bool over = policy.tick(*running, microseconds(random() % 5000));
+                    const duration ran = microseconds(random() % 5000);
+                    now = now + ran;
+                    const bool over = policy.tick(*running, ran, now);
                     REQUIRE((!over || queued > 0));
-                    const instant now{random()};
                     const instant ends = policy.turn_ends(*running, now);
                     REQUIRE(ends >= now);
                     REQUIRE((queued > 0 || ends == instant::never()));
                     if (ends != instant::never()) {
-                        REQUIRE(policy.tick(*running, ends - now));
+                        const duration rest = ends - now;
+                        now = ends;
+                        REQUIRE(policy.tick(*running, rest, now));
                         put_back(departure::turn_over);
                     }
                 }
                 break;
             case 6: {
-                auto* candidate = static_cast<item*>(policy.steal_candidate());
-                REQUIRE((candidate == nullptr) == (queued == 0));
-                REQUIRE((!candidate || candidate->where == item::queued));
+                std::set<void*> seen;
+                policy.visit_movable([&](auto& e) {
+                    REQUIRE(static_cast<item&>(e).where == item::queued);
+                    return seen.insert(&e).second;
+                });
+                REQUIRE(seen.size() == queued);
                 break;
             }
             }
@@ -155,7 +176,7 @@ void check_random_use(Configure configure)
             policy.dequeue(*running);
             running->where = item::outside;
         }
-        REQUIRE(pick(policy) == nullptr);
+        REQUIRE(pick(policy, now) == nullptr);
     }
 }
 

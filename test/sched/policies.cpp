@@ -53,6 +53,7 @@ TEST_CASE("fixed priority runs the highest first, and equals as POSIX orders the
         std::size_t id{};
     };
     std::mt19937 random{7};
+    const instant now{1000};
     fixed_priority policy;
     std::vector<item> items(200);
     std::deque<item*> lists[100]; // the model: one list for each priority
@@ -60,7 +61,7 @@ TEST_CASE("fixed priority runs the highest first, and equals as POSIX orders the
         const unsigned edges[] = {1, 63, 64, 99};
         const unsigned priority = i < 4 ? edges[i] : 1 + static_cast<unsigned>(random() % 99);
         i % 2 ? items[i].set_fifo(priority) : items[i].set_round_robin(priority);
-        policy.enqueue(items[i], arrival::created);
+        policy.enqueue(items[i], arrival::created, now);
         lists[priority].push_back(&items[i]);
     }
     for (int step = 0; step < 20'000; ++step) {
@@ -68,27 +69,27 @@ TEST_CASE("fixed priority runs the highest first, and equals as POSIX orders the
         while (lists[top].empty())
             --top;
         item* expected = lists[top].front();
-        auto* picked = static_cast<item*>(policy.pick());
+        auto* picked = static_cast<item*>(policy.pick(now));
         REQUIRE(picked == expected);
         lists[top].pop_front();
         switch (random() % 4) {
         case 0: // as a thread preempted by another, it is the head of its list
-            policy.requeue(*picked, departure::preempted);
+            policy.requeue(*picked, departure::preempted, now);
             lists[top].push_front(picked);
             break;
         case 1: // as a thread whose quantum is over, or that calls sched_yield, the tail
-            policy.requeue(*picked, random() % 2 ? departure::turn_over : departure::yielded);
+            policy.requeue(*picked, random() % 2 ? departure::turn_over : departure::yielded, now);
             lists[top].push_back(picked);
             break;
         default: // after a sleep, the tail of the list for its, perhaps changed, priority
             policy.dequeue(*picked);
             const unsigned priority = 1 + static_cast<unsigned>(random() % 99);
             picked->set_round_robin(priority);
-            policy.enqueue(*picked, arrival::woken);
+            policy.enqueue(*picked, arrival::woken, now);
             lists[priority].push_back(picked);
         }
     }
-    while (auto* e = policy.pick())
+    while (auto* e = policy.pick(now))
         policy.dequeue(*e);
 }
 
@@ -99,27 +100,27 @@ TEST_CASE("only round-robin threads have turns, and only against threads of thei
     const instant now{1000};
     running.set_round_robin(10, milliseconds(5));
     other.set_fifo(9);
-    policy.enqueue(running, arrival::created);
-    CHECK(policy.pick() == &running);
-    policy.enqueue(other, arrival::created);
+    policy.enqueue(running, arrival::created, now);
+    CHECK(policy.pick(now) == &running);
+    policy.enqueue(other, arrival::created, now);
     CHECK(policy.turn_ends(running, now) == instant::never());
-    CHECK(!policy.tick(running, milliseconds(7)));
+    CHECK(!policy.tick(running, milliseconds(7), now));
     policy.dequeue(other);
     other.set_fifo(10);
-    policy.enqueue(other, arrival::woken);
+    policy.enqueue(other, arrival::woken, now);
     CHECK(policy.turn_ends(running, now) == now); // it had more than its quantum already
-    CHECK(policy.tick(running, duration{}));
-    policy.requeue(running, departure::turn_over);
-    CHECK(policy.pick() == &other);
+    CHECK(policy.tick(running, duration{}, now));
+    policy.requeue(running, departure::turn_over, now);
+    CHECK(policy.pick(now) == &other);
     CHECK(policy.turn_ends(other, now) == instant::never());
-    CHECK(!policy.tick(other, seconds(1)));
+    CHECK(!policy.tick(other, seconds(1), now));
     policy.dequeue(other);
-    CHECK(policy.pick() == &running);
-    policy.enqueue(other, arrival::woken);
+    CHECK(policy.pick(now) == &running);
+    policy.enqueue(other, arrival::woken, now);
     CHECK(policy.turn_ends(running, now) == now + milliseconds(5)); // a full quantum again
-    CHECK(!policy.tick(running, milliseconds(4)));
-    policy.requeue(running, departure::preempted);
-    CHECK(policy.pick() == &running);
+    CHECK(!policy.tick(running, milliseconds(4), now));
+    policy.requeue(running, departure::preempted, now);
+    CHECK(policy.pick(now) == &running);
     CHECK(policy.turn_ends(running, now) == now + milliseconds(1)); // what was left of it
     CHECK(!policy.preempts(other, running));
     policy.dequeue(running);
@@ -132,42 +133,43 @@ TEST_CASE("round robin gives every thread the same time, whatever interrupts the
     std::vector<laws::scheduled<round_robin>> items(5);
     std::vector<std::int64_t> got(items.size());
     for (auto& i : items)
-        policy.enqueue(i, arrival::created);
+        policy.enqueue(i, arrival::created, instant{});
     std::mt19937 random{3};
     instant now{};
     for (int turn = 0; turn < 1000;) {
-        auto* e = static_cast<laws::scheduled<round_robin>*>(policy.pick());
+        auto* e = static_cast<laws::scheduled<round_robin>*>(policy.pick(now));
         const duration whole = policy.turn_ends(*e, now) - now;
         const bool cut = random() % 3 == 0 && whole > microseconds(100);
         const duration ran = cut ? whole / 2 : whole;
         got[static_cast<std::size_t>(e - items.data())] += ran.nanoseconds();
         now = now + ran;
-        CHECK(policy.tick(*e, ran) == !cut);
-        policy.requeue(*e, cut ? departure::preempted : departure::turn_over);
+        CHECK(policy.tick(*e, ran, now) == !cut);
+        policy.requeue(*e, cut ? departure::preempted : departure::turn_over, now);
         turn += !cut;
     }
     for (std::int64_t g : got)
         CHECK(g == 200 * milliseconds(4).nanoseconds());
-    while (auto* e = policy.pick())
+    while (auto* e = policy.pick(now))
         policy.dequeue(*e);
 }
 
 TEST_CASE("a policy of higher precedence goes first and preempts")
 {
     both queue;
+    const instant now{1000};
     both::entity normal, fifo;
     fifo.follow<fixed_priority>().set_fifo(1);
     CHECK(normal.follows<round_robin>());
     CHECK(fifo.follows<fixed_priority>());
-    queue.enqueue(normal, arrival::created);
-    CHECK(queue.pick() == &normal);
-    queue.enqueue(fifo, arrival::woken);
+    queue.enqueue(normal, arrival::created, now);
+    CHECK(queue.pick(now) == &normal);
+    queue.enqueue(fifo, arrival::woken, now);
     CHECK(queue.preempts(fifo, normal));
     CHECK(!queue.preempts(normal, fifo));
-    queue.requeue(normal, departure::preempted);
-    CHECK(queue.steal_candidate() == &fifo);
-    CHECK(queue.pick() == &fifo);
+    queue.requeue(normal, departure::preempted, now);
+    CHECK(laws::first_movable(queue) == &fifo);
+    CHECK(queue.pick(now) == &fifo);
     queue.dequeue(fifo);
-    CHECK(queue.pick() == &normal);
+    CHECK(queue.pick(now) == &normal);
     CHECK(queue.size() == 0);
 }

@@ -2,19 +2,27 @@
 //
 // A policy names what it keeps per thread as `entity`; a thread derives from it, so policies allocate nothing and one
 // works with any kind of thread. An entity is outside (asleep, ended, elsewhere), queued, or running; of one policy at
-// most one runs.
+// most one runs. `now` never runs backward.
 //
 // Laws (test/laws/policy_laws.hpp checks every model):
 //  - enqueue(e): outside to queued. pick(): queued to running, for the entity that is to run now; null when none is
-//    queued. requeue(e): running to queued. dequeue(e): queued or running to outside. None loses or repeats an entity.
+//    queued that may run. requeue(e): running to queued. dequeue(e): queued or running to outside. None loses or
+//    repeats an entity.
 //  - An entity that is put back because another took the CPU from it (preempted) comes before its equals; one that
 //    yields or whose turn is over comes after them.
-//  - tick(e, ran) charges the running entity `ran` more of CPU time and tells whether its turn is over and another is
-//    waiting for it. turn_ends(e, now) is when tick should be called at the latest, or never().
+//  - tick(e, ran) charges the running entity `ran` more of CPU time, which ends at `now`, and tells whether its turn is
+//    over: another is waiting for it, or it may not run on. turn_ends(e, now) is when tick should be called at the
+//    latest, or never().
 //  - preempts(woken, running) tells whether a newly queued entity should take the CPU from the one that runs. Then, if
 //    the running one is requeued as preempted, pick() does not return it.
-//  - steal_candidate() is a queued entity that another CPU should rather take, null when none; it stays queued.
-//  - size() counts those queued. An entity's parameters change only while it is outside.
+//  - size() counts those queued that may run. next_release() is when it grows by itself (entities that used up what
+//    they may use in a period come back), or never(); pick() sees to it that it does.
+//  - visit_movable(visit) calls visit(e) for queued entities that may run, the one that another CPU should rather take
+//    first, until visit returns false. `visit` changes nothing.
+//  - rank(e): of two entities anywhere in the machine the one of smaller rank should run, if only one can. Those that
+//    share a CPU by turns have equal ranks. In a run queue, ranks from rank_limit on count as equal.
+//  - weight(e) is the share of a CPU that the entity claims beside others; default_weight is that of an ordinary one.
+//  - An entity's parameters change only while it is outside.
 //  - Called by one CPU at a time with interrupts off; none sleeps or fails.
 
 #pragma once
@@ -27,21 +35,32 @@
 
 namespace exo::sched {
 
-enum class arrival : std::uint8_t { created, woken, moved };
+enum class arrival : std::uint8_t {
+    created,
+    woken,
+    moved, // from another CPU, or with other parameters
+};
 enum class departure : std::uint8_t { preempted, yielded, turn_over };
 
+inline constexpr std::uint64_t rank_limit = std::uint64_t{1} << 60; // as a deadline in nanoseconds: 36 years
+inline constexpr std::uint32_t default_weight = 1024;
+
 template <class T>
-concept SchedPolicy = requires(T& policy, const T& view, typename T::entity& e, const typename T::entity& other,
-                               arrival how, departure why, duration ran, instant now) {
-    { policy.enqueue(e, how) } noexcept -> std::same_as<void>;
-    { policy.dequeue(e) } noexcept -> std::same_as<void>;
-    { policy.pick() } noexcept -> std::same_as<typename T::entity*>;
-    { policy.requeue(e, why) } noexcept -> std::same_as<void>;
-    { policy.tick(e, ran) } noexcept -> std::same_as<bool>;
-    { view.turn_ends(other, now) } noexcept -> std::same_as<instant>;
-    { view.preempts(other, other) } noexcept -> std::same_as<bool>;
-    { policy.steal_candidate() } noexcept -> std::same_as<typename T::entity*>;
-    { view.size() } noexcept -> std::same_as<std::size_t>;
-};
+concept SchedPolicy =
+    requires(T& policy, const T& view, typename T::entity& e, const typename T::entity& other, arrival how,
+             departure why, duration ran, instant now, bool (*visit)(typename T::entity&)) {
+        { policy.enqueue(e, how, now) } noexcept -> std::same_as<void>;
+        { policy.dequeue(e) } noexcept -> std::same_as<void>;
+        { policy.pick(now) } noexcept -> std::same_as<typename T::entity*>;
+        { policy.requeue(e, why, now) } noexcept -> std::same_as<void>;
+        { policy.tick(e, ran, now) } noexcept -> std::same_as<bool>;
+        { view.turn_ends(other, now) } noexcept -> std::same_as<instant>;
+        { view.next_release() } noexcept -> std::same_as<instant>;
+        { view.preempts(other, other) } noexcept -> std::same_as<bool>;
+        { view.size() } noexcept -> std::same_as<std::size_t>;
+        { policy.visit_movable(visit) } -> std::same_as<void>;
+        { view.rank(other) } noexcept -> std::same_as<std::uint64_t>;
+        { view.weight(other) } noexcept -> std::same_as<std::uint32_t>;
+    };
 
 } // namespace exo::sched

@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -16,7 +17,7 @@ namespace exo::sched {
 template <SchedPolicy... Policies>
 class run_queue {
     static constexpr std::size_t count = sizeof...(Policies);
-    static_assert(count > 0);
+    static_assert(count > 0 && count <= ~std::uint64_t{0} / rank_limit);
 
     // Which of Policies is P.
     template <class P>
@@ -50,29 +51,29 @@ public:
         std::uint8_t index_{count - 1};
     };
 
-    void enqueue(entity& e, arrival how) noexcept
+    void enqueue(entity& e, arrival how, instant now) noexcept
     {
-        visit(e, [&](auto& policy, auto& part) { policy.enqueue(part, how); });
+        visit(e, [&](auto& policy, auto& part) { policy.enqueue(part, how, now); });
     }
     void dequeue(entity& e) noexcept
     {
         visit(e, [&](auto& policy, auto& part) { policy.dequeue(part); });
     }
-    entity* pick() noexcept
+    entity* pick(instant now) noexcept
     {
         entity* next = nullptr;
-        (void)((next = downcast(get<Policies>().pick())) || ...);
+        (void)((next = downcast(get<Policies>().pick(now))) || ...);
         return next;
     }
-    void requeue(entity& e, departure why) noexcept
+    void requeue(entity& e, departure why, instant now) noexcept
     {
-        visit(e, [&](auto& policy, auto& part) { policy.requeue(part, why); });
+        visit(e, [&](auto& policy, auto& part) { policy.requeue(part, why, now); });
     }
 
-    bool tick(entity& e, duration ran) noexcept
+    bool tick(entity& e, duration ran, instant now) noexcept
     {
         bool over = false;
-        visit(e, [&](auto& policy, auto& part) { over = policy.tick(part, ran); });
+        visit(e, [&](auto& policy, auto& part) { over = policy.tick(part, ran, now); });
         return over;
     }
     [[nodiscard]] instant turn_ends(const entity& e, instant now) const noexcept
@@ -91,13 +92,35 @@ public:
         });
         return wins;
     }
-    [[nodiscard]] entity* steal_candidate() noexcept
+    [[nodiscard]] instant next_release() const noexcept
     {
-        entity* candidate = nullptr;
-        (void)((candidate = downcast(get<Policies>().steal_candidate())) || ...);
-        return candidate;
+        instant earliest = instant::never();
+        ((earliest = std::min(earliest, get<Policies>().next_release())), ...);
+        return earliest;
     }
     [[nodiscard]] std::size_t size() const noexcept { return (get<Policies>().size() + ...); }
+    template <class Visit>
+    void visit_movable(Visit visit)
+    {
+        bool more = true;
+        const auto one = [&](auto& policy) {
+            policy.visit_movable([&](auto& part) { return more = visit(*downcast(&part)); });
+            return more;
+        };
+        (void)(one(get<Policies>()) && ...);
+    }
+    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept
+    {
+        std::uint64_t within = 0;
+        visit(e, [&](const auto& policy, const auto& part) { within = policy.rank(part); });
+        return e.index_ * rank_limit + std::min(within, rank_limit - 1);
+    }
+    [[nodiscard]] std::uint32_t weight(const entity& e) const noexcept
+    {
+        std::uint32_t weight = 0;
+        visit(e, [&](const auto& policy, const auto& part) { weight = policy.weight(part); });
+        return weight;
+    }
 
     template <class P>
     [[nodiscard]] P& get() noexcept

@@ -309,7 +309,7 @@ public:
             charge(p, clock_.now());
             p.queue_.dequeue(entity);
             change(entity);
-            p.queue_.enqueue(entity, arrival::moved);
+            p.queue_.enqueue(entity, arrival::moved, p.charged_until_);
             if (&t == p.current_)
                 switch_to_next(p, false);
             else
@@ -365,7 +365,7 @@ private:
     void accept(processor& p, task& t) noexcept
     {
         t.state_.store(task_state::ready, std::memory_order_relaxed);
-        p.queue_.enqueue(t, t.arrival_);
+        p.queue_.enqueue(t, t.arrival_, clock_.now());
     }
     void admit(processor& p, task& t) noexcept
     {
@@ -401,7 +401,7 @@ private:
         const duration ran = now - p.charged_until_;
         p.charged_until_ = now;
         t.run_time_.store(t.run_time_.load(std::memory_order_relaxed) + ran.nanoseconds(), std::memory_order_relaxed);
-        if (&t != &p.idle_ && p.queue_.tick(t, ran))
+        if (&t != &p.idle_ && p.queue_.tick(t, ran, now))
             p.turn_over_ = true;
     }
 
@@ -416,7 +416,7 @@ private:
                 why = departure::turn_over;
             if (why == departure::turn_over)
                 p.metrics_.turns_over.add();
-            p.queue_.requeue(self, why);
+            p.queue_.requeue(self, why, p.charged_until_);
         }
         switch_to_next(p, why == departure::yielded);
     }
@@ -433,7 +433,7 @@ private:
     void switch_to_next(processor& p, bool voluntary) noexcept
     {
         task* previous = p.current_;
-        auto* next = static_cast<task*>(p.queue_.pick());
+        auto* next = static_cast<task*>(p.queue_.pick(p.charged_until_));
         if (!next)
             next = &p.idle_;
         p.current_ = next;

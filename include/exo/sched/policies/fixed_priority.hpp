@@ -50,7 +50,7 @@ public:
         std::uint8_t priority_{lowest};
     };
 
-    void enqueue(entity& e, arrival) noexcept
+    void enqueue(entity& e, arrival, instant) noexcept
     {
         refill(e);
         level(e.priority_).push_back(e);
@@ -68,15 +68,18 @@ public:
         else
             --size_;
     }
-    entity* pick() noexcept
+    entity* pick(instant) noexcept
     {
         EXO_CHECK(!running_);
-        running_ = first(nullptr);
+        visit([&](entity& first) {
+            running_ = &first;
+            return false;
+        });
         if (running_)
             --size_;
         return running_;
     }
-    void requeue(entity& e, departure why) noexcept
+    void requeue(entity& e, departure why, instant) noexcept
     {
         running_ = nullptr;
         ++size_;
@@ -90,7 +93,7 @@ public:
         }
     }
 
-    bool tick(entity& e, duration ran) noexcept
+    bool tick(entity& e, duration ran, instant) noexcept
     {
         if (!e.takes_turns())
             return false;
@@ -107,9 +110,16 @@ public:
     {
         return woken.priority_ > running.priority_;
     }
-    // The highest that waits: real-time threads are placed so that the highest of the machine run.
-    [[nodiscard]] entity* steal_candidate() noexcept { return first(running_); }
+    [[nodiscard]] instant next_release() const noexcept { return instant::never(); }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    // The highest first: threads are placed so that the highest of the machine run.
+    template <class Visit>
+    void visit_movable(Visit visitor)
+    {
+        visit([&](entity& e) { return &e == running_ || visitor(e); });
+    }
+    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return highest - e.priority_; }
+    [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 
 private:
     using queue = list<entity, &entity::hook_>;
@@ -125,8 +135,9 @@ private:
     // Another waits at the priority of the running one, which is at the head.
     [[nodiscard]] bool rivals(const entity& e) const { return queues_[e.priority_ - lowest].back() != &e; }
 
-    // The first of the highest list that has any other than `besides`.
-    entity* first(const entity* besides)
+    // Calls visitor(e) from the first of the highest list to the last of the lowest, until it returns false.
+    template <class Visitor>
+    void visit(Visitor visitor)
     {
         for (unsigned word = words; word-- > 0;) {
             for (std::uint64_t left = occupied_[word]; left != 0;) {
@@ -136,12 +147,11 @@ private:
                 if (candidates.empty())
                     occupied_[word] &= ~bit;
                 for (entity& e : candidates)
-                    if (&e != besides)
-                        return &e;
+                    if (!visitor(e))
+                        return;
                 left &= ~bit;
             }
         }
-        return nullptr;
     }
 
     queue queues_[highest - lowest + 1];

@@ -21,7 +21,7 @@ public:
 
     explicit round_robin(duration slice = default_slice) : slice_{slice} {}
 
-    void enqueue(entity& e, arrival) noexcept
+    void enqueue(entity& e, arrival, instant) noexcept
     {
         e.left_ = slice_;
         put_last(e);
@@ -31,14 +31,14 @@ public:
         if (e.hook_.linked())
             take(e);
     }
-    entity* pick() noexcept
+    entity* pick(instant) noexcept
     {
         entity* next = queue_.front();
         if (next)
             take(*next);
         return next;
     }
-    void requeue(entity& e, departure why) noexcept
+    void requeue(entity& e, departure why, instant) noexcept
     {
         if (why == departure::preempted) {
             queue_.push_front(e);
@@ -49,7 +49,7 @@ public:
         put_last(e);
     }
 
-    bool tick(entity& e, duration ran) noexcept
+    bool tick(entity& e, duration ran, instant) noexcept
     {
         e.left_ = e.left_ - ran;
         return e.left_ <= duration{} && size_ != 0;
@@ -59,8 +59,18 @@ public:
         return size_ == 0 ? instant::never() : now + (e.left_ > duration{} ? e.left_ : duration{});
     }
     [[nodiscard]] bool preempts(const entity&, const entity&) const noexcept { return false; }
-    [[nodiscard]] entity* steal_candidate() noexcept { return queue_.back(); }
+    [[nodiscard]] instant next_release() const noexcept { return instant::never(); }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    // The next to run first: of all it has not run for the longest time.
+    template <class Visit>
+    void visit_movable(Visit visit)
+    {
+        for (entity& e : queue_)
+            if (!visit(e))
+                return;
+    }
+    [[nodiscard]] std::uint64_t rank(const entity&) const noexcept { return 0; }
+    [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 
 private:
     void put_last(entity& e)
