@@ -41,7 +41,7 @@ void pick(benchmark::State& state, Configure configure)
 
 void pick_fifo(benchmark::State& state)
 {
-    pick<sched::fixed_priority>(state, [](auto& e, unsigned i) { e.set_fifo(1 + i % 99); });
+    pick<sched::fixed_priority>(state, [](auto& e, unsigned i) { e.set(sched::fixed_priority::fifo(1 + i % 99)); });
 }
 BENCHMARK(pick_fifo)->Name("sched/pick/fifo")->RangeMultiplier(10)->Range(10, 10'000);
 

@@ -30,7 +30,7 @@ int main()
     job copy{'c', milliseconds(25)};
     job index{'i', milliseconds(15)};
     job alarm{'A', milliseconds(3)};
-    alarm.follow<exo::sched::fixed_priority>().set_fifo(50);
+    alarm.set(queue::parameters::of<exo::sched::fixed_priority>(exo::sched::fixed_priority::fifo(50)));
 
     queue ready;
     exo::instant now;

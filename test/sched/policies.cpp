@@ -24,11 +24,11 @@ TEST_CASE("fixed priority keeps the laws of a policy")
     laws::check_policy<fixed_priority>(
         [](auto& e, unsigned i) {
             if (i % 2)
-                e.set_fifo(1 + i % 99);
+                e.set(fixed_priority::fifo(1 + i % 99));
             else
-                e.set_round_robin(1 + i % 5, milliseconds(1 + i % 3));
+                e.set(fixed_priority::round_robin(1 + i % 5, milliseconds(1 + i % 3)));
         },
-        [](auto& e) { e.set_fifo(64); });
+        [](auto& e) { e.set(fixed_priority::fifo(64)); });
 }
 
 TEST_CASE("a run queue of two policies keeps the laws of a policy")
@@ -36,11 +36,11 @@ TEST_CASE("a run queue of two policies keeps the laws of a policy")
     laws::check_policy<both>(
         [](auto& e, unsigned i) {
             if (i % 3 == 0)
-                e.template follow<fixed_priority>().set_round_robin(1 + i % 99);
+                e.set(both::parameters::of<fixed_priority>(fixed_priority::round_robin(1 + i % 99)));
             else if (i % 3 == 1)
-                e.template follow<fixed_priority>().set_fifo(1 + i % 4);
+                e.set(both::parameters::of<fixed_priority>(fixed_priority::fifo(1 + i % 4)));
             else
-                e.template follow<round_robin>();
+                e.set(both::parameters::of<round_robin>({}));
         },
         [](auto&) {});
     laws::check_policy<run_queue<round_robin>>([](auto&, unsigned) {}, [](auto&) {});
@@ -60,7 +60,7 @@ TEST_CASE("fixed priority runs the highest first, and equals as POSIX orders the
     for (std::size_t i = 0; i < items.size(); ++i) {
         const unsigned edges[] = {1, 63, 64, 99};
         const unsigned priority = i < 4 ? edges[i] : 1 + static_cast<unsigned>(random() % 99);
-        i % 2 ? items[i].set_fifo(priority) : items[i].set_round_robin(priority);
+        items[i].set(i % 2 ? fixed_priority::fifo(priority) : fixed_priority::round_robin(priority));
         policy.enqueue(items[i], arrival::created, now);
         lists[priority].push_back(&items[i]);
     }
@@ -84,7 +84,7 @@ TEST_CASE("fixed priority runs the highest first, and equals as POSIX orders the
         default: // after a sleep, the tail of the list for its, perhaps changed, priority
             policy.dequeue(*picked);
             const unsigned priority = 1 + static_cast<unsigned>(random() % 99);
-            picked->set_round_robin(priority);
+            picked->set(fixed_priority::round_robin(priority));
             policy.enqueue(*picked, arrival::woken, now);
             lists[priority].push_back(picked);
         }
@@ -98,15 +98,15 @@ TEST_CASE("only round-robin threads have turns, and only against threads of thei
     fixed_priority policy;
     fixed_priority::entity running, other;
     const instant now{1000};
-    running.set_round_robin(10, milliseconds(5));
-    other.set_fifo(9);
+    running.set(fixed_priority::round_robin(10, milliseconds(5)));
+    other.set(fixed_priority::fifo(9));
     policy.enqueue(running, arrival::created, now);
     CHECK(policy.pick(now) == &running);
     policy.enqueue(other, arrival::created, now);
     CHECK(policy.turn_ends(running, now) == instant::never());
     CHECK(!policy.tick(running, milliseconds(7), now));
     policy.dequeue(other);
-    other.set_fifo(10);
+    other.set(fixed_priority::fifo(10));
     policy.enqueue(other, arrival::woken, now);
     CHECK(policy.turn_ends(running, now) == now); // it had more than its quantum already
     CHECK(policy.tick(running, duration{}, now));
@@ -158,7 +158,7 @@ TEST_CASE("a policy of higher precedence goes first and preempts")
     both queue;
     const instant now{1000};
     both::entity normal, fifo;
-    fifo.follow<fixed_priority>().set_fifo(1);
+    fifo.set(both::parameters::of<fixed_priority>(fixed_priority::fifo(1)));
     CHECK(normal.follows<round_robin>());
     CHECK(fifo.follows<fixed_priority>());
     queue.enqueue(normal, arrival::created, now);

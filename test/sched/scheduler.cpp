@@ -26,10 +26,11 @@ using sched::task_state;
 
 namespace {
 
-void make_fifo(world::thread& t, unsigned priority)
+queue::parameters fifo(unsigned priority)
 {
-    t.task_.follow<sched::fixed_priority>().set_fifo(priority);
+    return queue::parameters::of<sched::fixed_priority>(sched::fixed_priority::fifo(priority));
 }
+const auto normal = queue::parameters::of<sched::round_robin>({});
 
 } // namespace
 
@@ -170,7 +171,7 @@ TEST_CASE("an interrupt that wakes a better thread lets it run at once, and the 
             w.machine.spend(microseconds(10));
         }
     });
-    make_fifo(high, 50);
+    high.task_.set(fifo(50));
     w.sched.start(high.task_);
     auto& low = w.spawn("low", [&] {
         w.machine.spend(milliseconds(5));
@@ -230,7 +231,7 @@ TEST_CASE("whoever wakes a better thread under a spin lock is pre-empted when it
         w.sched.park(instant::never());
         log += 'h';
     });
-    make_fifo(high, 1);
+    high.task_.set(fifo(1));
     w.sched.start(high.task_);
     w.spawn("low", [&] {
         sync::spin_lock<sync::lock_rank::device, world::scheduler> lock;
@@ -252,10 +253,10 @@ TEST_CASE("policy and priority change while a thread runs, waits, sleeps, or has
     world::thread* b{};
     world::thread* c{};
     const auto to_fifo = [&](world::thread& t, unsigned priority) {
-        w.sched.reconfigure(t.task_, [&](auto& e) { e.template follow<sched::fixed_priority>().set_fifo(priority); });
+        w.sched.reconfigure(t.task_, fifo(priority));
     };
     const auto to_normal = [&](world::thread& t) {
-        w.sched.reconfigure(t.task_, [](auto& e) { e.template follow<sched::round_robin>(); });
+        w.sched.reconfigure(t.task_, normal);
     };
     a = &w.make("a", [&] {
         log += 'a';
@@ -371,7 +372,7 @@ TEST_CASE("a better thread that is woken from another CPU interrupts what runs o
         w.sched.park(instant::never());
         woke.push_back(w.machine.now().nanoseconds());
     });
-    make_fifo(high, 7);
+    high.task_.set(fifo(7));
     w.sched.start(high.task_, 1);
     w.spawn("busy", [&] {
         w.machine.spend(milliseconds(10));
@@ -464,13 +465,11 @@ TEST_CASE("no thread is lost or runs twice, and no CPU idles while a thread wait
                     case 6: {
                         auto& self = *w.sched.current();
                         CHECK(self.owner == w.threads[static_cast<unsigned>(i)].get());
-                        w.sched.reconfigure(self, [&](auto& e) {
-                            if (random() % 2)
-                                e.template follow<sched::round_robin>();
-                            else
-                                e.template follow<sched::fixed_priority>().set_round_robin(
-                                    1 + static_cast<unsigned>(random() % 3), milliseconds(4));
-                        });
+                        const auto priority = 1 + static_cast<unsigned>(random() % 3);
+                        w.sched.reconfigure(self, random() % 2
+                                                      ? normal
+                                                      : queue::parameters::of<sched::fixed_priority>(
+                                                            sched::fixed_priority::round_robin(priority, milliseconds(4))));
                         break;
                     }
                     }

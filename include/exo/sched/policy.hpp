@@ -22,7 +22,10 @@
 //  - rank(e): of two entities anywhere in the machine the one of smaller rank should run, if only one can. Those that
 //    share a CPU by turns have equal ranks. In a run queue, ranks from rank_limit on count as equal.
 //  - weight(e) is the share of a CPU that the entity claims beside others; default_weight is that of an ordinary one.
-//  - An entity's parameters change only while it is outside.
+//  - urgent(e): it should not wait while any CPU that it may use runs something of greater rank.
+//  - e.parameters() is what was last set by e.set(parameters), which is called only while e is outside. rank_of tells
+//    the rank of an entity that would begin with such parameters now, up to what depends on when that is: whose claim
+//    a holder of a lock inherits is decided by it.
 //  - Called by one CPU at a time with interrupts off; none sleeps or fails.
 
 #pragma once
@@ -46,9 +49,9 @@ inline constexpr std::uint64_t rank_limit = std::uint64_t{1} << 60; // as a dead
 inline constexpr std::uint32_t default_weight = 1024;
 
 template <class T>
-concept SchedPolicy =
+concept SchedPolicy = std::equality_comparable<typename T::parameters> &&
     requires(T& policy, const T& view, typename T::entity& e, const typename T::entity& other, arrival how,
-             departure why, duration ran, instant now, bool (*visit)(typename T::entity&)) {
+             departure why, duration ran, instant now, bool (*visit)(typename T::entity&), const typename T::parameters& parameters) {
         { policy.enqueue(e, how, now) } noexcept -> std::same_as<void>;
         { policy.dequeue(e) } noexcept -> std::same_as<void>;
         { policy.pick(now) } noexcept -> std::same_as<typename T::entity*>;
@@ -61,6 +64,10 @@ concept SchedPolicy =
         { policy.visit_movable(visit) } -> std::same_as<void>;
         { view.rank(other) } noexcept -> std::same_as<std::uint64_t>;
         { view.weight(other) } noexcept -> std::same_as<std::uint32_t>;
+        { view.urgent(other) } noexcept -> std::same_as<bool>;
+        { e.set(parameters) } -> std::same_as<void>;
+        { other.parameters() } -> std::same_as<typename T::parameters>;
+        { T::rank_of(parameters) } noexcept -> std::same_as<std::uint64_t>;
     };
 
 } // namespace exo::sched

@@ -1,10 +1,10 @@
 // Several policies as one, by precedence: what the first has to run goes before all of the second, and so on.
 //
 // A run queue is itself a SchedPolicy; each of its entities follows one of the policies at a time, the last at first.
+// The policies differ in type.
 
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -28,22 +28,64 @@ class run_queue {
     }();
 
 public:
-    class entity : public Policies::entity... {
+    // Which policy an entity follows, counted from the one of highest precedence, and what for each it has set.
+    class parameters {
     public:
-        // Which policy, counted from the one of highest precedence.
+        parameters() = default;
+        // To follow P.
+        template <class P>
+            requires(index_of<P> < count)
+        [[nodiscard]] static parameters of(const typename P::parameters& values)
+        {
+            parameters p;
+            p.index_ = index_of<P>;
+            std::get<index_of<P>>(p.values_) = values;
+            return p;
+        }
+
         [[nodiscard]] std::size_t policy_index() const { return index_; }
         template <class P>
         [[nodiscard]] bool follows() const
         {
             return index_ == index_of<P>;
         }
-        // From now on P's, with the parameters that its part of the entity holds. Not while queued or running.
         template <class P>
-            requires(index_of<P> < count)
-        typename P::entity& follow()
+        [[nodiscard]] const typename P::parameters& get() const
         {
-            index_ = index_of<P>;
-            return *this;
+            return std::get<index_of<P>>(values_);
+        }
+
+        friend bool operator==(const parameters&, const parameters&) = default;
+
+    private:
+        friend run_queue;
+        std::uint8_t index_{count - 1};
+        std::tuple<typename Policies::parameters...> values_;
+    };
+
+    class entity : public Policies::entity... {
+    public:
+        // Only the part of the policy that it follows is set anew.
+        void set(const run_queue::parameters& p)
+        {
+            index_ = p.index_;
+            const auto one = [&]<class P>(std::type_identity<P>) {
+                if (p.template follows<P>())
+                    static_cast<typename P::entity&>(*this).set(p.template get<P>());
+            };
+            (one(std::type_identity<Policies>{}), ...);
+        }
+        [[nodiscard]] run_queue::parameters parameters() const
+        {
+            run_queue::parameters p;
+            p.index_ = index_;
+            ((std::get<index_of<Policies>>(p.values_) = Policies::entity::parameters()), ...);
+            return p;
+        }
+        template <class P>
+        [[nodiscard]] bool follows() const
+        {
+            return index_ == index_of<P>;
         }
 
     private:
@@ -95,7 +137,11 @@ public:
     [[nodiscard]] instant next_release() const noexcept
     {
         instant earliest = instant::never();
-        ((earliest = std::min(earliest, get<Policies>().next_release())), ...);
+        const auto one = [&](instant release) {
+            if (release < earliest)
+                earliest = release;
+        };
+        (one(get<Policies>().next_release()), ...);
         return earliest;
     }
     [[nodiscard]] std::size_t size() const noexcept { return (get<Policies>().size() + ...); }
@@ -113,7 +159,19 @@ public:
     {
         std::uint64_t within = 0;
         visit(e, [&](const auto& policy, const auto& part) { within = policy.rank(part); });
-        return e.index_ * rank_limit + std::min(within, rank_limit - 1);
+        return rank_in(e.index_, within);
+    }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept
+    {
+        std::uint64_t within = 0;
+        ((p.template follows<Policies>() ? void(within = Policies::rank_of(p.template get<Policies>())) : void()), ...);
+        return rank_in(p.index_, within);
+    }
+    [[nodiscard]] bool urgent(const entity& e) const noexcept
+    {
+        bool urgent = false;
+        visit(e, [&](const auto& policy, const auto& part) { urgent = policy.urgent(part); });
+        return urgent;
     }
     [[nodiscard]] std::uint32_t weight(const entity& e) const noexcept
     {
@@ -134,6 +192,11 @@ public:
     }
 
 private:
+    static std::uint64_t rank_in(std::size_t index, std::uint64_t within)
+    {
+        return index * rank_limit + (within < rank_limit ? within : rank_limit - 1);
+    }
+
     template <class Part>
     static entity* downcast(Part* part)
     {

@@ -294,21 +294,19 @@ public:
         interrupts_.restore(saved);
     }
 
-    // `change(entity)` alters the policy or the parameters of `t`, which has not started or belongs to the calling CPU.
-    // From a thread with interrupts on.
-    template <class Change>
-    void reconfigure(task& t, Change change) noexcept
+    // `t` has not started or belongs to the calling CPU. From a thread with interrupts on.
+    void reconfigure(task& t, const typename Policy::parameters& parameters) noexcept
     {
         const state saved = interrupts_.save_and_disable();
         processor& p = here();
         EXO_CHECK(t.state() == task_state::created || &processors_[t.cpu()] == &p);
         typename Policy::entity& entity = t;
         if (t.state() != task_state::ready) {
-            change(entity);
+            entity.set(parameters);
         } else {
             charge(p, clock_.now());
             p.queue_.dequeue(entity);
-            change(entity);
+            entity.set(parameters);
             p.queue_.enqueue(entity, arrival::moved, p.charged_until_);
             if (&t == p.current_)
                 switch_to_next(p, false);

@@ -24,45 +24,49 @@ public:
     static constexpr unsigned highest = 99;
     static constexpr duration default_quantum = milliseconds(100);
 
+    struct parameters {
+        std::uint8_t priority{lowest};
+        duration quantum{}; // zero: FIFO, which runs until it gives up the CPU
+
+        [[nodiscard]] bool takes_turns() const { return quantum != duration{}; }
+        friend bool operator==(const parameters&, const parameters&) = default;
+    };
+    [[nodiscard]] static parameters fifo(unsigned priority) { return {static_cast<std::uint8_t>(priority), {}}; }
+    [[nodiscard]] static parameters round_robin(unsigned priority, duration quantum = default_quantum)
+    {
+        return {static_cast<std::uint8_t>(priority), quantum};
+    }
+
     class entity {
     public:
-        // Runs until it gives up the CPU.
-        void set_fifo(unsigned priority) { set(priority, duration{}); }
-        // `quantum` is positive.
-        void set_round_robin(unsigned priority, duration quantum = default_quantum) { set(priority, quantum); }
-
-        [[nodiscard]] unsigned priority() const { return priority_; }
-        [[nodiscard]] bool takes_turns() const { return quantum_ != duration{}; }
-        [[nodiscard]] duration quantum() const { return quantum_; }
+        void set(const fixed_priority::parameters& p)
+        {
+            EXO_CHECK(p.priority >= lowest && p.priority <= highest && p.quantum >= duration{} && !hook_.linked());
+            parameters_ = p;
+            left_ = p.quantum;
+        }
+        [[nodiscard]] fixed_priority::parameters parameters() const { return parameters_; }
 
     private:
         friend fixed_priority;
-        void set(unsigned priority, duration quantum)
-        {
-            EXO_CHECK(priority >= lowest && priority <= highest && !hook_.linked());
-            priority_ = static_cast<std::uint8_t>(priority);
-            left_ = quantum_ = quantum;
-        }
-
         list_hook hook_;
-        duration quantum_{};
+        fixed_priority::parameters parameters_;
         duration left_{};
-        std::uint8_t priority_{lowest};
     };
 
     void enqueue(entity& e, arrival, instant) noexcept
     {
         refill(e);
-        level(e.priority_).push_back(e);
-        std::uint64_t& word = occupied_[e.priority_ / word_bits];
-        const std::uint64_t bit = std::uint64_t{1} << (e.priority_ % word_bits);
+        level(e.parameters_.priority).push_back(e);
+        std::uint64_t& word = occupied_[e.parameters_.priority / word_bits];
+        const std::uint64_t bit = std::uint64_t{1} << (e.parameters_.priority % word_bits);
         if (!(word & bit))
             word |= bit;
         ++size_;
     }
     void dequeue(entity& e) noexcept
     {
-        level(e.priority_).erase(e);
+        level(e.parameters_.priority).erase(e);
         if (&e == running_)
             running_ = nullptr;
         else
@@ -86,7 +90,7 @@ public:
         if (why == departure::preempted)
             return;
         refill(e);
-        queue& own = level(e.priority_);
+        queue& own = level(e.parameters_.priority);
         if (own.back() != &e) {
             own.erase(e);
             own.push_back(e);
@@ -95,20 +99,20 @@ public:
 
     bool tick(entity& e, duration ran, instant) noexcept
     {
-        if (!e.takes_turns())
+        if (!e.parameters_.takes_turns())
             return false;
         e.left_ = e.left_ - ran;
         return e.left_ <= duration{} && rivals(e);
     }
     [[nodiscard]] instant turn_ends(const entity& e, instant now) const noexcept
     {
-        if (!e.takes_turns() || !rivals(e))
+        if (!e.parameters_.takes_turns() || !rivals(e))
             return instant::never();
         return now + (e.left_ > duration{} ? e.left_ : duration{});
     }
     [[nodiscard]] bool preempts(const entity& woken, const entity& running) const noexcept
     {
-        return woken.priority_ > running.priority_;
+        return woken.parameters_.priority > running.parameters_.priority;
     }
     [[nodiscard]] instant next_release() const noexcept { return instant::never(); }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -118,7 +122,9 @@ public:
     {
         visit([&](entity& e) { return &e == running_ || visitor(e); });
     }
-    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return highest - e.priority_; }
+    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return rank_of(e.parameters_); }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept { return highest - p.priority; }
+    [[nodiscard]] bool urgent(const entity&) const noexcept { return true; }
     [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 
 private:
@@ -130,10 +136,10 @@ private:
     static void refill(entity& e)
     {
         if (e.left_ <= duration{})
-            e.left_ = e.quantum_;
+            e.left_ = e.parameters_.quantum;
     }
     // Another waits at the priority of the running one, which is at the head.
-    [[nodiscard]] bool rivals(const entity& e) const { return queues_[e.priority_ - lowest].back() != &e; }
+    [[nodiscard]] bool rivals(const entity& e) const { return queues_[e.parameters_.priority - lowest].back() != &e; }
 
     // Calls visitor(e) from the first of the highest list to the last of the lowest, until it returns false.
     template <class Visitor>

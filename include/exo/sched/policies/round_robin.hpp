@@ -13,7 +13,16 @@ class round_robin {
 public:
     static constexpr duration default_slice = milliseconds(10);
 
+    struct parameters {
+        friend bool operator==(const parameters&, const parameters&) = default;
+    };
+
     class entity {
+    public:
+        void set(const round_robin::parameters&) {}
+        [[nodiscard]] round_robin::parameters parameters() const { return {}; }
+
+    private:
         friend round_robin;
         list_hook hook_;
         duration left_{};
@@ -70,6 +79,8 @@ public:
                 return;
     }
     [[nodiscard]] std::uint64_t rank(const entity&) const noexcept { return 0; }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters&) noexcept { return 0; }
+    [[nodiscard]] bool urgent(const entity&) const noexcept { return false; }
     [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 
 private:
