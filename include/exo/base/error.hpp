@@ -39,11 +39,14 @@ struct error_kind {
     posix errno_value;
     severity level;
     recovery hint;
+    std::string_view subject; // what an error's context is, or nothing
+    std::string_view advice;  // to people: what to do about this kind, or nothing
 
     error_kind(const error_kind&) = delete;
     error_kind& operator=(const error_kind&) = delete;
-    consteval error_kind(std::string_view d, std::string_view n, std::string_view m, posix e, severity s, recovery r)
-        : domain{d}, name{n}, message{m}, errno_value{e}, level{s}, hint{r}
+    consteval error_kind(std::string_view d, std::string_view n, std::string_view m, posix e, severity s, recovery r,
+                         std::string_view what = {}, std::string_view how = {})
+        : domain{d}, name{n}, message{m}, errno_value{e}, level{s}, hint{r}, subject{what}, advice{how}
     {
     }
 };
