@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 #include <utility>
@@ -24,6 +25,20 @@ scheduled<Policy>* pick(Policy& policy, exo::instant now)
     return static_cast<scheduled<Policy>*>(policy.pick(now));
 }
 
+// The same, after such time as passes until one may run.
+template <class Policy>
+scheduled<Policy>* pick_in_time(Policy& policy, exo::instant& now)
+{
+    auto* next = pick(policy, now);
+    if (!next && policy.next_release() != exo::instant::never()) {
+        CHECK(policy.next_release() > now);
+        now = policy.next_release();
+        next = pick(policy, now);
+        CHECK(next != nullptr);
+    }
+    return next;
+}
+
 // What another CPU should rather take, null when nothing is to be had.
 template <class Policy>
 scheduled<Policy>* first_movable(Policy& policy)
@@ -36,14 +51,15 @@ scheduled<Policy>* first_movable(Policy& policy)
     return first;
 }
 
-// Equals run in the order of their arrival; preempted goes first, yielded and turn over last.
+// Equals run in the order of their arrival; preempted goes first, yielded and turn over last. One that yields may have
+// to wait until its next period.
 template <exo::sched::SchedPolicy Policy, class Equal>
 void check_order_of_equals(Equal equal)
 {
     using exo::sched::arrival;
     using exo::sched::departure;
     Policy policy;
-    const exo::instant now{1'000'000};
+    exo::instant now{1'000'000};
     std::vector<scheduled<Policy>> items(4);
     for (auto& i : items) {
         equal(i);
@@ -55,22 +71,25 @@ void check_order_of_equals(Equal equal)
     policy.requeue(*first, departure::preempted, now);
     CHECK(pick(policy, now) == &items[0]);
     policy.requeue(items[0], departure::yielded, now);
+    const bool waits = policy.next_release() != exo::instant::never();
+    CHECK(policy.size() == (waits ? 3 : 4));
     CHECK(pick(policy, now) == &items[1]);
     policy.requeue(items[1], departure::turn_over, now);
     CHECK(pick(policy, now) == &items[2]);
     policy.dequeue(items[2]); // running
     policy.dequeue(items[3]); // queued
-    CHECK(pick(policy, now) == &items[0]);
-    policy.dequeue(items[0]);
-    CHECK(pick(policy, now) == &items[1]);
-    policy.dequeue(items[1]);
+    for (auto* last : {&items[waits ? 1 : 0], &items[waits ? 0 : 1]}) {
+        CHECK(pick_in_time(policy, now) == last);
+        policy.dequeue(*last);
+    }
+    CHECK(policy.next_release() == exo::instant::never());
     CHECK(pick(policy, now) == nullptr);
     CHECK(first_movable(policy) == nullptr);
     CHECK(policy.size() == 0);
 }
 
 // Nothing is lost or repeated, and what a policy promises it keeps, under random use.
-template <exo::sched::SchedPolicy Policy, class Configure>
+template <exo::sched::SchedPolicy Policy, bool WorkConserving, class Configure>
 void check_random_use(Configure configure)
 {
     using namespace exo;
@@ -95,9 +114,18 @@ void check_random_use(Configure configure)
             std::exchange(running, nullptr)->where = item::queued;
             ++queued;
         };
+        // All that are queued may run, but for those that next_release() tells of.
+        const auto check_size = [&] {
+            REQUIRE(policy.size() <= queued);
+            REQUIRE((policy.size() == queued || policy.next_release() != instant::never()));
+            REQUIRE((!WorkConserving || policy.next_release() == instant::never()));
+            REQUIRE((queued != 0 || policy.next_release() == instant::never()));
+        };
         const auto pick_one = [&] {
+            const bool any_may_run = policy.size() != 0 || policy.next_release() <= now;
             running = pick(policy, now);
-            REQUIRE((running == nullptr) == (queued == 0));
+            REQUIRE((running != nullptr) == any_may_run);
+            REQUIRE(policy.next_release() > now);
             if (running) {
                 REQUIRE(running >= items.data());
                 REQUIRE(running < items.data() + items.size());
@@ -107,7 +135,7 @@ void check_random_use(Configure configure)
             }
         };
         for (int step = 0; step < 3000; ++step) {
-            switch (random() % 7) {
+            switch (random() % 8) {
             case 0:
             case 1:
                 if (item* i = any(item::outside)) {
@@ -145,10 +173,13 @@ void check_random_use(Configure configure)
                     const duration ran = microseconds(random() % 5000);
                     now = now + ran;
                     const bool over = policy.tick(*running, ran, now);
-                    REQUIRE((!over || queued > 0));
                     const instant ends = policy.turn_ends(*running, now);
                     REQUIRE(ends >= now);
-                    REQUIRE((queued > 0 || ends == instant::never()));
+                    REQUIRE((!over || ends == now));
+                    if (WorkConserving) {
+                        REQUIRE((!over || queued > 0));
+                        REQUIRE((queued > 0 || ends == instant::never()));
+                    }
                     if (ends != instant::never()) {
                         const duration rest = ends - now;
                         now = ends;
@@ -163,15 +194,23 @@ void check_random_use(Configure configure)
                     REQUIRE(static_cast<item&>(e).where == item::queued);
                     return seen.insert(&e).second;
                 });
-                REQUIRE(seen.size() == queued);
+                REQUIRE(seen.size() == policy.size());
                 break;
             }
+            case 7: // as time passes, those that wait may run
+                if (!running && policy.next_release() != instant::never()) {
+                    now = std::max(now, policy.next_release());
+                    pick_one();
+                }
+                break;
             }
-            REQUIRE(policy.size() == queued);
+            check_size();
         }
         if (running)
             put_back(departure::preempted);
         while (queued > 0) {
+            if (policy.size() == 0)
+                now = std::max(now, policy.next_release());
             pick_one();
             policy.dequeue(*running);
             running->where = item::outside;
@@ -180,12 +219,13 @@ void check_random_use(Configure configure)
     }
 }
 
-// `configure(entity, i)` gives the i-th entity its parameters; `equal(entity)` gives all the same ones.
-template <exo::sched::SchedPolicy Policy, class Configure, class Equal>
+// `configure(entity, i)` gives the i-th entity its parameters; `equal(entity)` gives all the same ones. A
+// work-conserving policy lets no queued entity wait while nothing else runs.
+template <exo::sched::SchedPolicy Policy, bool WorkConserving = true, class Configure, class Equal>
 void check_policy(Configure configure, Equal equal)
 {
     check_order_of_equals<Policy>(equal);
-    check_random_use<Policy>(configure);
+    check_random_use<Policy, WorkConserving>(configure);
 }
 
 } // namespace laws
