@@ -1,0 +1,80 @@
+// The deadline policy: choosing the earliest, and what becomes of it when its budget is used up.
+
+#include <benchmark/benchmark.h>
+
+#include <random>
+#include <vector>
+
+#include <exo/sched/policies/deadline.hpp>
+
+namespace {
+
+using namespace exo;
+using sched::arrival;
+using sched::deadline;
+using sched::departure;
+
+constexpr duration runtime = microseconds(10);
+
+// N threads that always have work, with equal parameters: each begins a new period right when it used up its budget,
+// and goes behind the others.
+void pick_and_requeue(benchmark::State& state)
+{
+    const auto count = static_cast<std::size_t>(state.range(0));
+    const duration period = runtime * state.range(0);
+    deadline policy;
+    std::vector<deadline::entity> entities(count);
+    instant now;
+    for (auto& e : entities) {
+        e.set({runtime, period, period});
+        policy.enqueue(e, arrival::created, now);
+        now = now + runtime;
+    }
+    for (auto _ : state) {
+        auto* e = static_cast<deadline::entity*>(policy.pick(now));
+        benchmark::DoNotOptimize(e);
+        now = now + runtime;
+        (void)policy.tick(*e, runtime, now);
+        policy.requeue(*e, departure::turn_over, now);
+    }
+    state.SetItemsProcessed(state.iterations());
+    state.counters["throttles"] = static_cast<double>(policy.throttles());
+    for (auto& e : entities)
+        policy.dequeue(e);
+}
+BENCHMARK(pick_and_requeue)->Name("sched/deadline")->RangeMultiplier(10)->Range(10, 10'000);
+
+// The same with periods of many lengths, so that threads find their place anywhere among the others.
+void pick_and_requeue_mixed(benchmark::State& state)
+{
+    const auto count = static_cast<std::size_t>(state.range(0));
+    std::mt19937 random{1};
+    deadline policy;
+    std::vector<deadline::entity> entities(count);
+    instant now;
+    for (auto& e : entities) {
+        const duration period = runtime * static_cast<std::int64_t>(count / 2 + 1 + random() % count);
+        e.set({runtime, period, period});
+        policy.enqueue(e, arrival::created, now);
+        now = now + runtime;
+    }
+    for (auto _ : state) {
+        auto* e = static_cast<deadline::entity*>(policy.pick(now));
+        if (!e) { // it is ahead of the periods
+            now = policy.next_release();
+            e = static_cast<deadline::entity*>(policy.pick(now));
+        }
+        benchmark::DoNotOptimize(e);
+        now = now + runtime;
+        (void)policy.tick(*e, runtime, now);
+        policy.requeue(*e, departure::turn_over, now);
+    }
+    state.SetItemsProcessed(state.iterations());
+    state.counters["throttles_each"] =
+        static_cast<double>(policy.throttles()) / static_cast<double>(state.iterations());
+    for (auto& e : entities)
+        policy.dequeue(e);
+}
+BENCHMARK(pick_and_requeue_mixed)->Name("sched/deadline/mixed")->RangeMultiplier(10)->Range(10, 10'000);
+
+} // namespace
