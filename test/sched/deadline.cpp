@@ -441,7 +441,8 @@ TEST_CASE("a thread that wakes keeps its deadline while its bandwidth allows, wh
         policy.dequeue(e);
     }
     // Exact, however long the times are.
-    for (const std::int64_t ran : {INT64_MAX / 8, INT64_MAX / 4 - 1, INT64_MAX / 4, INT64_MAX / 4 + 1, INT64_MAX / 4 + 2}) {
+    const std::int64_t quarter = INT64_MAX / 4;
+    for (const std::int64_t ran : {quarter / 2, quarter - 1, quarter, quarter + 1, quarter + 2}) {
         deadline policy;
         policy.keep_deadlines(true);
         deadline::entity e;
@@ -451,7 +452,7 @@ TEST_CASE("a thread that wakes keeps its deadline while its bandwidth allows, wh
         (void)policy.tick(e, duration{ran}, instant{INT64_MAX / 3});
         policy.dequeue(e);
         policy.enqueue(e, arrival::woken, instant{INT64_MAX / 2});
-        CHECK((e.absolute_deadline() == instant{INT64_MAX}) == (ran > INT64_MAX / 4));
+        CHECK((e.absolute_deadline() == instant{INT64_MAX}) == (ran > quarter));
         policy.dequeue(e);
     }
 }
@@ -476,6 +477,26 @@ TEST_CASE("a budget that came back while a thread slept counts from when it woke
     CHECK(e.absolute_deadline() == at(22));
     CHECK(e.runtime_left() == nanoseconds(unit));
     policy.dequeue(e);
+}
+
+TEST_CASE("what a thread was admitted with can serve another once it has settled, and not before")
+{
+    const auto late = [](bool early) {
+        cpu c;
+        auto& leaves = c.add(units(50, 100, 100));
+        auto& stays = c.add(units(50, 100, 100));
+        auto& comes = c.add(units(5, 10, 10));
+        leaves.jobs = stays.jobs = {{at(0), nanoseconds(50 * unit)}};
+        c.run_until(at(50));
+        CHECK(leaves.completed == std::vector{at(50)});
+        CHECK(leaves.settled() == at(100));
+        for (instant when = early ? c.now : leaves.settled(); when < at(200); when = when + nanoseconds(10 * unit))
+            comes.jobs.push_back({when, nanoseconds(5 * unit)});
+        c.run_until(at(300));
+        return comes.misses() + stays.misses();
+    };
+    CHECK(late(true) > 0);
+    CHECK(late(false) == 0);
 }
 
 TEST_CASE("other parameters, or another CPU, renew no budget")
