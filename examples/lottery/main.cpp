@@ -89,7 +89,8 @@ int main()
     for (job* j : jobs) {
         const double share = static_cast<double>(j->got.nanoseconds()) / total;
         const double due = j->parameters().get<lottery>().tickets / 600.0;
-        std::printf("%-5s holds %4.1f %% of the tickets and got %4.1f %% of the time\n", j->name, 100 * due, 100 * share);
+        std::printf("%-5s holds %4.1f %% of the tickets and got %4.1f %% of the time\n", j->name, 100 * due,
+                    100 * share);
         fair = fair && share > due - 0.01 && share < due + 0.01;
         ready.dequeue(*j);
     }

@@ -55,7 +55,8 @@ shares run(cpu_share share)
 TEST_CASE("a throttled policy keeps the laws of a policy")
 {
     const auto configure = [](auto& e, unsigned i) {
-        e.set(i % 2 ? fixed_priority::fifo(1 + i % 99) : fixed_priority::round_robin(1 + i % 5, milliseconds(1 + i % 3)));
+        e.set(i % 2 ? fixed_priority::fifo(1 + i % 99)
+                    : fixed_priority::round_robin(1 + i % 5, milliseconds(1 + i % 3)));
     };
     const auto equal = [](auto& e) { e.set(fixed_priority::fifo(64)); };
     laws::check_policy<real_time, false>(configure, equal);
@@ -63,8 +64,12 @@ TEST_CASE("a throttled policy keeps the laws of a policy")
     laws::check_policy<held<fixed_priority, 1, 50>, false>(configure, equal);
     laws::check_policy<held<fixed_priority, 10, 10>>(configure, equal);
     laws::check_policy<held<deadline, 7, 10>, false>(
-        [](auto& e, unsigned i) { e.set({milliseconds(1 + i % 3), milliseconds(4), milliseconds(4 + i % 9)}); },
-        [](auto& e) { e.set({milliseconds(2), milliseconds(9), milliseconds(10)}); });
+        [](auto& e, unsigned i) {
+            e.set({milliseconds(1 + i % 3), milliseconds(4), milliseconds(4 + i % 9)});
+        },
+        [](auto& e) {
+            e.set({milliseconds(2), milliseconds(9), milliseconds(10)});
+        });
 }
 
 TEST_CASE("normal threads live beside a FIFO thread that never gives up the CPU: they have 5 % of it")

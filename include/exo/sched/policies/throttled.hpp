@@ -128,7 +128,7 @@ private:
     Policy policy_;
     cpu_share share_;
     instant period_ends_;
-    duration used_; // in the period
+    duration used_;    // in the period
     bool held_back_{}; // the one that runs, whose turn is not over
     trace::counter<trace::recording> throttles_;
 };
