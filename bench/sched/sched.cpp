@@ -95,7 +95,7 @@ struct no_hooks {
     void kick(unsigned) noexcept {}
 };
 using machine = still_machine;
-using scheduler = sched::scheduler<sched::run_queue<sched::fixed_priority, sched::round_robin>, sim::fibers, machine,
+using scheduler = sched::scheduler<sched::run_queue<sched::fixed_priority, sched::round_robin>, hal::flat_topology<>, sim::fibers, machine,
                                    machine, machine, machine, machine, no_hooks>;
 
 // Each iteration is one switch: the main thread's loop runs in one of two threads, the other does nothing but yield or
@@ -115,7 +115,8 @@ void switch_between(benchmark::State& state, Main main, Partner partner)
     machine cpu;
     no_hooks hooks;
     std::vector<scheduler::processor> processors(1);
-    scheduler sched{processors, fibers, cpu, cpu, cpu, cpu, cpu, hooks};
+    const hal::flat_topology<> topology{1};
+    scheduler sched{processors, topology, fibers, cpu, cpu, cpu, cpu, cpu, hooks};
     std::vector<std::byte> stacks[2]{std::vector<std::byte>(64 * 1024), std::vector<std::byte>(64 * 1024)};
     shared s{state, main, partner, sched, {}, false};
     scheduler::task first{"main", stacks[0],

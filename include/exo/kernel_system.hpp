@@ -120,8 +120,9 @@ public:
 
     using policy_type = sched::run_queue<sched::fixed_priority, sched::round_robin>;
     using scheduler_type =
-        sched::scheduler<policy_type, typename P::context_type, typename P::interrupts_type, typename P::cpu_type,
-                         typename P::clock_type, typename P::timer_type, typename P::cpu_control_type, scheduler_hooks>;
+        sched::scheduler<policy_type, hal::flat_topology<>, typename P::context_type, typename P::interrupts_type,
+                         typename P::cpu_type, typename P::clock_type, typename P::timer_type,
+                         typename P::cpu_control_type, scheduler_hooks>;
     using task_type = typename scheduler_type::task;
     // Unlocking lets a thread that was woken meanwhile run.
     using interrupts_type = scheduler_type;
@@ -242,8 +243,8 @@ protected:
           frames_{platform.interrupts(), platform.cpu(), early_.first, early_.records, early_.frame_caches},
           heap_{platform.phys(), give(frames_, early_.left), platform.interrupts(), platform.cpu(),
                 early_.heap_caches},
-          heap_for_use_{filtered(platform, heap_)}, hooks_{*this},
-          scheduler_{early_.processors, platform.context(), platform.interrupts(), platform.cpu(),
+          heap_for_use_{filtered(platform, heap_)}, hooks_{*this}, topology_{platform.cpu().cpu_limit()},
+          scheduler_{early_.processors, topology_, platform.context(), platform.interrupts(), platform.cpu(),
                      platform.clock(), platform.timer(), platform.cpu_control(), hooks_},
           parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
           shootdown_{platform.tlb(),        platform.translation_root(), platform.ipi(), platform.cpu(),
@@ -356,6 +357,7 @@ private:
     heap_type heap_;
     allocator& heap_for_use_;
     scheduler_hooks hooks_;
+    hal::flat_topology<> topology_;
     scheduler_type scheduler_;
     sync::parker_adapter<scheduler_type, scheduler_type> parker_;
     mm::frame_pages<frames_type, typename P::phys_type> pages_;

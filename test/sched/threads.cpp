@@ -9,11 +9,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include <exo/sched/policies/fixed_priority.hpp>
 #include <exo/sched/policies/round_robin.hpp>
+#include <exo/sched/run_queue.hpp>
 #include <exo/sched/scheduler.hpp>
 #include <exo/sim/context.hpp>
 #include <exo/sync/any_parker.hpp>
@@ -109,7 +112,13 @@ class threaded_world {
 public:
     struct hooks {
         threaded_world& w;
-        void switching(auto&, auto&) noexcept {}
+        // Now and then it takes long, so that others meet a thread that has parked but is on its stack still.
+        void switching(auto&, auto&) noexcept
+        {
+            static thread_local unsigned count = 0;
+            if (++count % 8 == 0)
+                std::this_thread::sleep_for(std::chrono::microseconds{50});
+        }
         void ended(auto&) noexcept
         {
             if (++w.ended == w.threads.size())
@@ -117,7 +126,8 @@ public:
         }
         void kick(unsigned cpu) noexcept { w.machine.kick(cpu); }
     };
-    using scheduler = sched::scheduler<sched::round_robin, sim::fibers, threaded_cpus, threaded_cpus, threaded_cpus,
+    using queue = sched::run_queue<sched::fixed_priority, sched::round_robin>;
+    using scheduler = sched::scheduler<queue, hal::flat_topology<>, sim::fibers, threaded_cpus, threaded_cpus, threaded_cpus,
                                        threaded_cpus, threaded_cpus, hooks>;
     struct thread {
         explicit thread(std::function<void()> b)
@@ -130,7 +140,7 @@ public:
         scheduler::task task;
     };
 
-    explicit threaded_world(unsigned cpus) : machine{cpus}, processors(cpus)
+    explicit threaded_world(unsigned cpus) : topology{cpus}, machine{cpus}, processors(cpus)
     {
         machine.on_tick = [this] { sched.on_tick(); };
         machine.on_kick = [this] { sched.on_kick(); };
@@ -156,11 +166,12 @@ public:
             h.join();
     }
 
+    hal::flat_topology<> topology;
     sim::fibers context;
     threaded_cpus machine;
     std::vector<scheduler::processor> processors;
     hooks own{*this};
-    scheduler sched{processors, context, machine, machine, machine, machine, machine, own};
+    scheduler sched{processors, topology, context, machine, machine, machine, machine, machine, own};
     sync::parker_adapter<scheduler, scheduler> parker{sched, sched};
     std::vector<std::unique_ptr<thread>> threads;
     std::atomic<std::size_t> ended{};
@@ -211,4 +222,54 @@ TEST_CASE("threads of several CPUs that run truly at once exclude each other by 
     w.run();
     CHECK(taken == 3 * each);
     CHECK(items == 0);
+}
+
+TEST_CASE("threads that CPUs hand each other are where they may be, whatever changes of them come at the same time")
+{
+    constexpr unsigned cpus = 3;
+    constexpr unsigned count = 9;
+    constexpr int each = 60;
+    for (unsigned seed = 0; seed < 8; ++seed) {
+        threaded_world w{cpus};
+        std::vector<int> rounds(count); // plain: each thread's own, wherever it runs
+        std::atomic<unsigned> finished{};
+        sync::wait_queue bell;
+        for (unsigned i = 0; i < count; ++i)
+            w.add([&, i] {
+                std::mt19937 random{seed * count + i};
+                for (int n = 0; n < each; ++n) {
+                    ++rounds[i];
+                    auto& other = w.threads[random() % count]->task;
+                    switch (random() % 6) {
+                    case 0: w.sched.yield(); break;
+                    case 1: w.sched.park(w.sched.now() + microseconds(random() % 50)); break;
+                    case 2: w.sched.unpark(&other); break;
+                    case 3: {
+                        using fixed = sched::fixed_priority;
+                        using parameters = threaded_world::queue::parameters;
+                        const auto priority = 1 + static_cast<unsigned>(random() % 2);
+                        w.sched.set_parameters(other, random() % 2 ? parameters::of<sched::round_robin>({})
+                                                                   : parameters::of<fixed>(fixed::fifo(priority)));
+                        break;
+                    }
+                    default: {
+                        cpu_set allowed = cpu_set::of(static_cast<unsigned>(random() % cpus));
+                        if (random() % 2)
+                            allowed.add(static_cast<unsigned>(random() % cpus));
+                        const bool self = random() % 2;
+                        REQUIRE(w.sched.set_affinity(self ? *w.sched.current() : other, allowed).has_value());
+                    }
+                    }
+                }
+                ++finished;
+                bell.wake_all(w.parker);
+                bell.wait(w.parker, [&] { return finished == count; });
+            });
+        w.run();
+        CHECK(finished == count);
+        for (const int r : rounds)
+            CHECK(r == each);
+        for (unsigned cpu = 0; cpu < cpus; ++cpu)
+            CHECK(w.sched.load(cpu) == 0);
+    }
 }

@@ -14,12 +14,12 @@
 
 namespace sched_test {
 
-template <class Policy>
+template <class Policy, class Topology = exo::hal::flat_topology<>>
 class world {
 public:
     struct hooks;
     using cpus = exo::sim::virtual_cpus;
-    using scheduler = exo::sched::scheduler<Policy, exo::sim::fibers, cpus, cpus, cpus, cpus, cpus, hooks>;
+    using scheduler = exo::sched::scheduler<Policy, Topology, exo::sim::fibers, cpus, cpus, cpus, cpus, cpus, hooks>;
     using task = typename scheduler::task;
     using entity = typename Policy::entity;
 
@@ -56,12 +56,12 @@ public:
         task task_;
     };
 
-    explicit world(unsigned count = 1)
-        : machine{count},
-          processors(count), sched{processors, context, machine, machine, machine, machine, machine, own}
+    explicit world(unsigned count = 1) : world{Topology{count}} {}
+    explicit world(const Topology& t)
+        : topology{t}, machine{t.cpu_count()}, processors(t.cpu_count()), sched{processors, topology, context, machine, machine, machine, machine, machine, own}
     {
         machine.connect([this] { sched.on_tick(); }, [this] { sched.preempt_if_needed(); });
-        for (unsigned i = 0; i < count; ++i)
+        for (unsigned i = 0; i < topology.cpu_count(); ++i)
             machine.boot(i, [this] { sched.run(); });
     }
 
@@ -80,6 +80,7 @@ public:
     void run() { machine.run(); }
     [[nodiscard]] bool all_ended() const { return ended.size() == threads.size(); }
 
+    Topology topology;
     exo::sim::fibers context;
     cpus machine;
     std::vector<typename scheduler::processor> processors;

@@ -51,6 +51,23 @@ public:
         return sum;
     }
 
+    // The smallest member from `cpu` on; limit when there is none.
+    [[nodiscard]] constexpr unsigned next(unsigned cpu) const
+    {
+        for (unsigned i = cpu / 64; i < word_count; ++i) {
+            const auto word = i == cpu / 64 ? words_[i] & (~std::uint64_t{0} << (cpu % 64)) : words_[i];
+            if (word != 0)
+                return i * 64 + static_cast<unsigned>(__builtin_ctzll(word));
+        }
+        return Limit;
+    }
+    // The same, and from 0 on when there is none.
+    [[nodiscard]] constexpr unsigned next_around(unsigned cpu) const
+    {
+        const unsigned found = next(cpu);
+        return found == Limit ? next(0) : found;
+    }
+
     // Calls `visit(cpu)` for each member, in ascending order.
     template <class Visit>
     constexpr void for_each(Visit visit) const
@@ -60,10 +77,25 @@ public:
                 visit(i * 64 + static_cast<unsigned>(__builtin_ctzll(word)));
     }
 
+    // CPUs 64 * i to 64 * i + 63, the lowest bit for the first.
+    static constexpr unsigned word_count = (Limit + 63) / 64;
+    [[nodiscard]] constexpr std::uint64_t word(unsigned i) const { return words_[i]; }
+    constexpr void set_word(unsigned i, std::uint64_t bits)
+    {
+        words_[i] = bits;
+        if (i == word_count - 1 && Limit % 64 != 0)
+            words_[i] &= (std::uint64_t{1} << (Limit % 64)) - 1;
+    }
+
+    [[nodiscard]] friend constexpr basic_cpu_set operator&(basic_cpu_set a, const basic_cpu_set& b)
+    {
+        for (unsigned i = 0; i < word_count; ++i)
+            a.words_[i] &= b.words_[i];
+        return a;
+    }
     friend constexpr bool operator==(const basic_cpu_set&, const basic_cpu_set&) = default;
 
 private:
-    static constexpr unsigned word_count = (Limit + 63) / 64;
     [[nodiscard]] static constexpr std::uint64_t bit_of(unsigned cpu) { return std::uint64_t{1} << (cpu % 64); }
     [[nodiscard]] constexpr std::uint64_t& word_of(unsigned cpu)
     {

@@ -26,6 +26,10 @@ struct metrics {
     [[no_unique_address]] counter tasks_started;
     [[no_unique_address]] counter tasks_ended;
     [[no_unique_address]] counter timers_armed;
+    [[no_unique_address]] counter migrations;
+    [[no_unique_address]] counter steals_tried;
+    [[no_unique_address]] counter steals_won;
+    [[no_unique_address]] counter balance_passes;
 
     static constexpr trace::table_row<metrics> table[] = {
         trace::counts<&metrics::switches, metrics>("exo_sched_switches_total", "Switches from one thread to another"),
@@ -48,6 +52,14 @@ struct metrics {
         trace::counts<&metrics::tasks_ended, metrics>("exo_sched_tasks_ended_total", "Threads ended"),
         trace::counts<&metrics::timers_armed, metrics>("exo_sched_hardware_timer_armed_total",
                                                        "Times the hardware timer was set"),
+        trace::counts<&metrics::migrations, metrics>("exo_sched_migrations_total",
+                                                     "Ready threads that went to another CPU"),
+        trace::counts<&metrics::steals_tried, metrics>("exo_sched_steals_tried_total",
+                                                       "Requests for work to another CPU"),
+        trace::counts<&metrics::steals_won, metrics>("exo_sched_steals_won_total",
+                                                     "Requests for work that were answered with a thread"),
+        trace::counts<&metrics::balance_passes, metrics>("exo_sched_balance_passes_total",
+                                                         "Looks for CPUs with less load"),
     };
 };
 

@@ -2,8 +2,14 @@
 //
 // It models hal::Parker (and hal::InterruptControl: restore() is a point of pre-emption), so whatever sleeps in the
 // kernel sleeps here. Each CPU has a queue of its own, a SchedPolicy, that only this CPU touches, with interrupts off;
-// what comes from elsewhere passes through the CPU's inbox. Kernel code is pre-emptible wherever interrupts are on, so
-// it holds no spin lock there. The boot thread of each CPU becomes its idle thread in run().
+// what comes from elsewhere, threads, changes of their parameters, and other CPUs' requests for work, passes through
+// inboxes. Kernel code is pre-emptible wherever interrupts are on, so it holds no spin lock there, and may go on on
+// another CPU. The boot thread of each CPU becomes its idle thread in run().
+//
+// A thread goes where the balancer (sched/balancer.hpp) sees a place for it: when it is started or woken, to an idle CPU,
+// its own before others; when it is urgent, to where the least urgent runs. A CPU that has nothing to run asks one that
+// has too much, and one whose threads wait hands some on every balance_interval, until loads are even. A thread whose
+// stack is in use still (it was woken while it went to sleep) comes back to the CPU that it leaves.
 //
 // What the composition owes: it calls on_tick() from the timer interrupt and on_kick() from the one that Hooks::kick
 // sends, and preempt_if_needed() before every return from an interrupt to code that had interrupts on.
@@ -13,10 +19,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include <exo/base/check.hpp>
+#include <exo/base/errors.hpp>
+#include <exo/base/result.hpp>
 #include <exo/base/time.hpp>
 #include <exo/hal/clock.hpp>
 #include <exo/hal/context.hpp>
@@ -25,11 +35,15 @@
 #include <exo/hal/idle.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/parker.hpp>
+#include <exo/hal/topology.hpp>
+#include <exo/sched/balancer.hpp>
+#include <exo/sched/change_notice.hpp>
 #include <exo/sched/metrics.hpp>
 #include <exo/sched/policy.hpp>
 #include <exo/sched/task.hpp>
 #include <exo/sched/timer_queue.hpp>
 #include <exo/sync/inbox.hpp>
+#include <exo/sync/spin_lock.hpp>
 #include <exo/trace/counter.hpp>
 #include <exo/trace/registry.hpp>
 
@@ -47,25 +61,36 @@ concept SchedulerHooks = requires(T& hooks, Task& task, unsigned cpu) {
     { hooks.kick(cpu) } noexcept -> std::same_as<void>;
 };
 
-template <SchedPolicy Policy, hal::Context Context, hal::InterruptControl Interrupts, hal::CpuLocal Cpu,
+template <SchedPolicy Policy, hal::Topology Topology, hal::Context Context, hal::InterruptControl Interrupts, hal::CpuLocal Cpu,
           hal::Clock Clock, hal::DeadlineTimer DeadlineTimer, hal::Idle Idle, class Hooks,
           class Recording = trace::recording>
 class scheduler {
 public:
     using timer = typename timer_queue<Interrupts>::timer;
     using state = typename Interrupts::state;
+    using cpu_set = typename Topology::set_type;
+    using parameters_type = typename Policy::parameters;
+
+    static constexpr duration balance_interval = milliseconds(4);
+    // A thread that ran so short a time ago may have its working set in its CPU's caches.
+    static constexpr duration cache_hot = microseconds(500);
 
     class task : public task_info, public Policy::entity {
     public:
         using entry_function = void (*)(void* argument) noexcept;
 
-        // `stack` outlives the task. The policy's parameters are set before start().
+        // `stack` outlives the task. The policy's parameters, by set(), and the affinity are chosen before start().
         task(std::string_view name, std::span<std::byte> stack, entry_function entry, void* argument)
             : task_info{name}, stack_{stack}, entry_{entry}, argument_{argument}
         {
         }
         ~task() { EXO_CHECK(state() == task_state::created || state() == task_state::ended); }
 
+        void set_affinity(const cpu_set& cpus)
+        {
+            EXO_CHECK(state() == task_state::created);
+            affinity_ = cpus;
+        }
         [[nodiscard]] std::span<std::byte> stack() const { return stack_; }
 
     private:
@@ -90,6 +115,22 @@ public:
         typename Context::context context_{};
         sync::inbox_hook mail_;
         alarm alarm_{*this};
+
+        // Of the CPU that has the task.
+        cpu_set affinity_{cpu_set::first(cpu_set::limit)};
+        std::uint32_t weight_{};      // as it counts in that CPU's load
+        std::uint32_t sent_weight_{}; // as it counts on its way
+        bool urgent_{};
+        instant ran_until_{};
+        std::atomic<bool> queued_{}; // in its CPU's queue, or running from it
+        std::atomic<bool> on_cpu_{}; // its stack is in use
+
+        // What it is to have, under changes_lock_; whoever has the task takes it over.
+        parameters_type wanted_{};
+        cpu_set wanted_affinity_{};
+        std::atomic<bool> changed_{};
+        change_notice<> notice_;
+        sync::inbox_hook notice_hook_;
     };
 
     // What the scheduler keeps for one CPU. The caller supplies one for each that CpuLocal may name.
@@ -112,18 +153,33 @@ public:
         state initial_{};                 // interrupts as new tasks find them
         bool started_{};
         bool turn_over_{};
+        bool waiting_{};   // threads, at the last look
+        bool displaced_{}; // an urgent thread waits that another CPU might run
+        unsigned urgent_{};
+        instant balance_due_{};
+        unsigned looked_at_{}; // where the next search for a lighter CPU begins
+        cpu_set asked_{};      // for work, since this CPU ran out of it
         std::atomic<bool> need_switch_{};
         timer_queue<Interrupts> timers_;
         [[no_unique_address]] sched::metrics<Recording> metrics_;
         alignas(64) sync::inbox<task, &task::mail_> inbox_;
+        sync::inbox<task, &task::notice_hook_> changes_;
+        // This CPU's request for work that goes before what it runs, at most one under way; those of others.
+        sync::inbox_hook request_;
+        sync::inbox<processor, &processor::request_> requests_;
+        std::uint64_t request_rank_{};
+        std::atomic<bool> requesting_{};
+        typename sched::balancer<Topology>::notice notice_;
     };
 
-    scheduler(std::span<processor> processors, Context& context, Interrupts& interrupts, Cpu& cpu, Clock& clock,
+    // There is a processor for each CPU of `topology`.
+    scheduler(std::span<processor> processors, const Topology& topology, Context& context, Interrupts& interrupts, Cpu& cpu, Clock& clock,
               DeadlineTimer& deadline_timer, Idle& idle, Hooks& hooks)
-        : processors_{processors}, context_{context}, interrupts_{interrupts}, cpu_{cpu}, clock_{clock},
-          deadline_timer_{deadline_timer}, idle_{idle}, hooks_{hooks}
+        : processors_{processors}, balancer_{topology, processors[0].notice_, sizeof(processor)}, context_{context},
+          interrupts_{interrupts}, cpu_{cpu}, clock_{clock}, deadline_timer_{deadline_timer}, idle_{idle}, hooks_{hooks}
     {
         static_assert(SchedulerHooks<Hooks, task>);
+        EXO_CHECK(processors.size() == topology.cpu_count());
     }
     scheduler(const scheduler&) = delete;
     scheduler& operator=(const scheduler&) = delete;
@@ -144,6 +200,8 @@ public:
             reschedule(p, departure::yielded);
             if (stop())
                 break;
+            if (many())
+                ask_for_work(p);
             if (!p.need_switch_.load(std::memory_order_relaxed))
                 idle_.halt_until_interrupt();
         }
@@ -156,10 +214,10 @@ public:
         __builtin_unreachable();
     }
 
-    // `t` begins to run on this CPU, or on `cpu`, with interrupts enabled; it ends by exit_current(), at the latest
-    // when its entry function returns.
-    void start(task& t) { start_on(t, nullptr); }
-    void start(task& t, unsigned cpu) { start_on(t, &cpu); }
+    // `t` begins to run, with interrupts enabled, near this CPU, or on `cpu` if it may run there; it ends by
+    // exit_current(), at the latest when its entry function returns.
+    void start(task& t) { start_on(t, std::nullopt); }
+    void start(task& t, unsigned cpu) { start_on(t, cpu); }
 
     // The calling task ends. Hooks::ended gets it once another stack is in use.
     [[noreturn]] void exit_current() noexcept
@@ -226,8 +284,9 @@ public:
         if (t->token_.exchange(task::token::set, std::memory_order_acq_rel) != task::token::parked)
             return;
         const state saved = interrupts_.save_and_disable();
-        here().metrics_.wake_ups.add();
-        send(*t);
+        processor& p = here();
+        p.metrics_.wake_ups.add();
+        send(p, *t, clock_.now());
         restore(saved);
     }
 
@@ -270,7 +329,9 @@ public:
         charge(p, now);
         p.timers_.expire(interrupts_, now);
         arm_no_later(p, p.timers_.next(interrupts_));
-        if (p.turn_over_)
+        if (p.waiting_)
+            balance(p, now);
+        if (p.turn_over_ || now >= p.queue_.next_release())
             p.need_switch_.store(true, std::memory_order_relaxed);
         else
             arm_for_turn(p);
@@ -278,7 +339,15 @@ public:
     void on_kick() noexcept
     {
         processor& p = here();
-        p.inbox_.drain([&](task& t) { admit(p, t); });
+        const instant now = clock_.now();
+        p.inbox_.drain([&](task& t) {
+            balancer_.received(number(p), t.sent_weight_);
+            admit(p, t, now);
+        });
+        p.changes_.drain([&](task& t) { take_over_change(p, t, now); });
+        p.requests_.drain([&](processor& thief) { answer(p, thief, now); });
+        if (many() && p.current_ != &p.idle_)
+            ask_for_urgent(p, p.queue_.rank(*p.current_));
     }
 
     // Switches if a better thread waits. No spin lock is held; interrupts are on, or off because the caller is about to
@@ -294,30 +363,39 @@ public:
         interrupts_.restore(saved);
     }
 
-    // `t` has not started or belongs to the calling CPU. From a thread with interrupts on.
-    void reconfigure(task& t, const typename Policy::parameters& parameters) noexcept
+    // From now on `t` is to have these, whatever it does at this time: at once when it belongs to the calling CPU, else
+    // as soon as its CPU hears of it. A thread that runs where it no longer may leaves as soon as it can. `t` does not
+    // end meanwhile. From a thread, or with interrupts off.
+    void set_parameters(task& t, const parameters_type& parameters) noexcept
     {
-        const state saved = interrupts_.save_and_disable();
-        processor& p = here();
-        EXO_CHECK(t.state() == task_state::created || &processors_[t.cpu()] == &p);
-        typename Policy::entity& entity = t;
-        if (t.state() != task_state::ready) {
-            entity.set(parameters);
-        } else {
-            charge(p, clock_.now());
-            p.queue_.dequeue(entity);
-            entity.set(parameters);
-            p.queue_.enqueue(entity, arrival::moved, p.charged_until_);
-            if (&t == p.current_)
-                switch_to_next(p, false);
-            else
-                see_whether_it_preempts(p, t);
-        }
-        restore(saved);
+        change(t, [&] { t.wanted_ = parameters; });
+    }
+    // Of the CPUs in `cpus` those count that exist; the rest may be there or not. Errors: invalid_argument, when none
+    // does.
+    [[nodiscard]] result<void> set_affinity(task& t, const cpu_set& cpus) noexcept
+    {
+        if ((cpus & all_cpus()).empty())
+            return fail(errors::invalid_argument);
+        change(t, [&] { t.wanted_affinity_ = cpus; });
+        return {};
+    }
+    // What was asked for last.
+    [[nodiscard]] parameters_type parameters(const task& t) noexcept
+    {
+        auto guard = changes_lock_.lock(interrupts_);
+        return t.scheduler_ ? t.wanted_ : t.parameters();
+    }
+    [[nodiscard]] cpu_set affinity(const task& t) noexcept
+    {
+        auto guard = changes_lock_.lock(interrupts_);
+        return t.scheduler_ ? t.wanted_affinity_ : t.affinity_;
     }
 
     // For reading: queue lengths, idle time.
     [[nodiscard]] std::span<const processor> processors() const { return processors_; }
+    // The sum of the weights of a CPU's ready threads, those on their way to it included. Counted where there are several.
+    [[nodiscard]] std::uint64_t load(unsigned cpu) const { return balancer_.load(cpu); }
+    [[nodiscard]] const Topology& topology() const { return balancer_.topology(); }
     // For a trace::registry: the metrics of all CPUs.
     using metrics_source = trace::table_source<sched::metrics<Recording>>;
     [[nodiscard]] metrics_source make_metrics_source() const
@@ -333,49 +411,388 @@ private:
     // Of the calling CPU; interrupts are off wherever it is used for more than a hint.
     [[nodiscard]] processor& here() const noexcept { return processors_[cpu_.current_cpu()]; }
 
-    void start_on(task& t, const unsigned* cpu)
+    [[nodiscard]] unsigned number(const processor& p) const { return static_cast<unsigned>(&p - processors_.data()); }
+    [[nodiscard]] bool many() const { return processors_.size() > 1; }
+    [[nodiscard]] const cpu_set& all_cpus() const
+    {
+        return topology().domain(0, topology().level_count() - 1);
+    }
+    [[nodiscard]] bool may_run_on(const processor& p, const task& t) const
+    {
+        return !many() || t.affinity_.contains(number(p));
+    }
+
+    void start_on(task& t, std::optional<unsigned> cpu)
     {
         EXO_CHECK(t.state() == task_state::created);
         const state saved = interrupts_.save_and_disable();
-        t.scheduler_ = this;
-        t.cpu_.store(cpu ? *cpu : cpu_.current_cpu(), std::memory_order_relaxed);
+        processor& p = here();
+        t.cpu_.store(number(p), std::memory_order_relaxed);
+        {
+            auto guard = changes_lock_.lock(interrupts_);
+            t.scheduler_ = this;
+            t.wanted_ = t.parameters();
+            t.wanted_affinity_ = t.affinity_;
+        }
         context_.prepare(t.context_, t.stack_, &enter, &t);
-        here().metrics_.tasks_started.add();
-        send(t);
+        p.metrics_.tasks_started.add();
+        const instant now = clock_.now();
+        if (cpu && may_run_on(processors_[*cpu], t))
+            deliver(p, t, processors_[*cpu], now);
+        else
+            send(p, t, now);
         restore(saved);
     }
 
-    // A ready task goes to its CPU. Interrupts are off.
-    void send(task& t) noexcept
+    // A ready task goes to a CPU. Interrupts are off.
+    void send(processor& p, task& t, instant now) noexcept
     {
-        processor& p = here();
-        processor& home = processors_[t.cpu_.load(std::memory_order_relaxed)];
-        if (&home == &p) {
-            admit(p, t);
+        deliver(p, t, many() ? processors_[place_for(p, t)] : p, now);
+    }
+    void deliver(processor& p, task& t, processor& to, instant now) noexcept
+    {
+        if (&to == &p) {
+            t.cpu_.store(number(p), std::memory_order_relaxed);
+            admit(p, t, now);
             return;
         }
+        const unsigned cpu = number(to);
+        t.sent_weight_ = p.queue_.weight(t);
+        balancer_.sent(cpu, t.sent_weight_, Policy::rank_of(t.parameters()));
+        t.cpu_.store(cpu, std::memory_order_release);
+        // Against the one in change(): either it sees where the task goes, or the CPU there sees the change.
+        std::atomic_thread_fence(std::memory_order_seq_cst);
         p.metrics_.remote_wake_ups.add();
-        if (home.inbox_.push(t)) {
-            p.metrics_.kicks.add();
-            hooks_.kick(static_cast<unsigned>(&home - processors_.data()));
+        if (to.inbox_.push(t))
+            kick(p, to);
+    }
+    void kick(processor& p, processor& to) noexcept
+    {
+        p.metrics_.kicks.add();
+        hooks_.kick(number(to));
+    }
+    [[nodiscard]] unsigned place_for(processor& p, task& t) noexcept
+    {
+        const unsigned home = t.cpu();
+        if (t.on_cpu_.load(std::memory_order_acquire))
+            return home;
+        const cpu_set allowed = t.affinity_ & all_cpus();
+        const bool at_home = allowed.contains(home);
+        if (p.queue_.urgent(t)) {
+            const std::uint64_t rank = Policy::rank_of(t.parameters());
+            if (at_home && balancer_.rank(home) > rank)
+                return home;
+            if (const auto cpu = balancer_.least_urgent(home, allowed, rank))
+                return *cpu;
+        } else if (const auto cpu = balancer_.claim_idle(home, allowed)) {
+            return *cpu;
         }
+        return at_home ? home : allowed.next_around(home);
     }
-    void accept(processor& p, task& t) noexcept
+
+    // The task comes to this CPU, or goes on if it must not stay: then it is not the caller's to look at.
+    bool accept(processor& p, task& t, instant now) noexcept
     {
+        if (t.changed_.load(std::memory_order_relaxed))
+            take_over(t);
         t.state_.store(task_state::ready, std::memory_order_relaxed);
-        p.queue_.enqueue(t, t.arrival_, clock_.now());
+        if (may_run_on(p, t)) {
+            join(p, t, t.arrival_, now);
+            return true;
+        }
+        if (!t.on_cpu_.load(std::memory_order_relaxed)) // else finish_switch() sends it
+            send(p, t, now);
+        return false;
     }
-    void admit(processor& p, task& t) noexcept
+    void admit(processor& p, task& t, instant now) noexcept
     {
-        accept(p, t);
-        see_whether_it_preempts(p, t);
+        charge(p, now);
+        if (p.turn_over_)
+            p.need_switch_.store(true, std::memory_order_relaxed);
+        if (accept(p, t, now))
+            see_whether_it_preempts(p, t);
+    }
+    void accept_mail(processor& p) noexcept
+    {
+        p.inbox_.drain([&](task& t) {
+            balancer_.received(number(p), t.sent_weight_);
+            (void)accept(p, t, p.charged_until_);
+        });
     }
     void see_whether_it_preempts(processor& p, task& t) noexcept
     {
-        if (p.current_ == &p.idle_ || p.queue_.preempts(t, *p.current_))
+        if (p.current_ == &p.idle_ || p.queue_.preempts(t, *p.current_)) {
             p.need_switch_.store(true, std::memory_order_relaxed);
+            return;
+        }
+        arm_for_turn(p);
+        if (many())
+            settle(p);
+    }
+
+    // Into the queue; out of it, queued or running.
+    void join(processor& p, task& t, arrival how, instant now) noexcept
+    {
+        p.queue_.enqueue(t, how, now);
+        t.queued_.store(true, std::memory_order_relaxed);
+        if (!many())
+            return;
+        t.weight_ = p.queue_.weight(t);
+        balancer_.add_load(number(p), t.weight_);
+        t.urgent_ = p.queue_.urgent(t);
+        p.urgent_ += t.urgent_;
+        p.displaced_ |= t.urgent_;
+    }
+    void quit(processor& p, task& t) noexcept
+    {
+        p.queue_.dequeue(t);
+        t.queued_.store(false, std::memory_order_relaxed);
+        if (!many())
+            return;
+        balancer_.remove_load(number(p), t.weight_);
+        p.urgent_ -= t.urgent_;
+    }
+
+    // Sets what is wanted of `t` by set(), and sees to it that it happens.
+    template <class Set>
+    void change(task& t, Set set) noexcept
+    {
+        const state saved = interrupts_.save_and_disable();
+        auto guard = changes_lock_.lock(interrupts_);
+        const bool started = t.scheduler_ != nullptr;
+        if (!started) {
+            t.wanted_ = t.parameters();
+            t.wanted_affinity_ = t.affinity_;
+        }
+        set();
+        if (started)
+            t.changed_.store(true, std::memory_order_relaxed);
         else
-            arm_for_turn(p);
+            take_over_wanted(t);
+        guard.unlock();
+        if (started)
+            announce(here(), t);
+        restore(saved);
+    }
+    // The CPU that has the task is to take over what is wanted of it.
+    void announce(processor& p, task& t) noexcept
+    {
+        if (!t.notice_.announce())
+            return;
+        std::atomic_thread_fence(std::memory_order_seq_cst); // against the one in deliver()
+        forward_change(p, t);
+    }
+    void forward_change(processor& p, task& t) noexcept
+    {
+        processor& to = processors_[t.cpu_.load(std::memory_order_acquire)];
+        if (&to == &p)
+            take_over_change(p, t, clock_.now());
+        else if (to.changes_.push(t))
+            kick(p, to);
+    }
+    // A notice has come. While it is held the task is not given up by others.
+    void take_over_change(processor& p, task& t, instant now) noexcept
+    {
+        using enum change_notice<>::outcome;
+        for (;;) {
+            if (t.cpu_.load(std::memory_order_acquire) != number(p) && t.state() != task_state::ended) {
+                forward_change(p, t);
+                return;
+            }
+            // What is not in the queue takes the change over when it comes in.
+            if (t.queued_.load(std::memory_order_relaxed) && t.changed_.load(std::memory_order_relaxed))
+                requeue_changed(p, t, now);
+            switch (t.notice_.put_away()) {
+            case done: return;
+            case look_again: continue;
+            case give_up: hooks_.ended(t); return;
+            }
+        }
+    }
+    // The task is outside of the queues.
+    void take_over(task& t) noexcept
+    {
+        auto guard = changes_lock_.lock(interrupts_);
+        t.changed_.store(false, std::memory_order_relaxed);
+        take_over_wanted(t);
+    }
+    void take_over_wanted(task& t) noexcept
+    {
+        typename Policy::entity& entity = t;
+        entity.set(t.wanted_);
+        t.affinity_ = t.wanted_affinity_;
+    }
+    void requeue_changed(processor& p, task& t, instant now) noexcept
+    {
+        if (&t == p.current_) {
+            p.need_switch_.store(true, std::memory_order_relaxed); // reschedule() does it
+            return;
+        }
+        charge(p, now);
+        quit(p, t);
+        t.arrival_ = arrival::moved;
+        admit(p, t, now);
+    }
+
+    // A CPU that idles asks the nearest that is crowded, and once each, until it gets something to run.
+    void ask_for_work(processor& p) noexcept
+    {
+        if (p.requesting_.load(std::memory_order_acquire))
+            return;
+        if (const auto cpu = balancer_.crowded(number(p), p.asked_))
+            request(p, processors_[*cpu], balancer_.idle_rank);
+    }
+    // A CPU that runs something of `rank` asks those where something more urgent waits.
+    void ask_for_urgent(processor& p, std::uint64_t rank) noexcept
+    {
+        if (p.requesting_.load(std::memory_order_acquire))
+            return;
+        if (const auto cpu = balancer_.urgently_crowded(number(p), p.asked_, rank))
+            request(p, processors_[*cpu], rank);
+    }
+    void request(processor& p, processor& from, std::uint64_t rank) noexcept
+    {
+        p.asked_.add(number(from));
+        p.request_rank_ = rank;
+        p.requesting_.store(true, std::memory_order_relaxed);
+        p.metrics_.steals_tried.add();
+        if (from.requests_.push(p))
+            kick(p, from);
+    }
+    void answer(processor& p, processor& thief, instant now) noexcept
+    {
+        const std::uint64_t rank = thief.request_rank_;
+        task* t = movable_to(p, number(thief), rank, now);
+        thief.requesting_.store(false, std::memory_order_release);
+        if (t) {
+            p.metrics_.steals_won.add();
+            move(p, *t, thief, now);
+            settle(p);
+        } else {
+            kick(p, thief); // it asks another
+        }
+    }
+    // What `cpu`, which runs something of `rank`, should have: the first that is not in its caches here, else the first.
+    [[nodiscard]] task* movable_to(processor& p, unsigned cpu, std::uint64_t rank, instant now) noexcept
+    {
+        task* best = nullptr;
+        unsigned visited = 0;
+        p.queue_.visit_movable([&](typename Policy::entity& e) {
+            auto& t = static_cast<task&>(e);
+            if (rank != balancer_.idle_rank && (!t.urgent_ || p.queue_.rank(t) >= rank))
+                return false; // the urgent ones come first
+            if (t.affinity_.contains(cpu)) {
+                const bool cold = now - t.ran_until_ >= cache_hot;
+                if (!best || cold)
+                    best = &t;
+                if (cold || t.urgent_)
+                    return false;
+            }
+            return ++visited < visit_limit;
+        });
+        return best;
+    }
+    void move(processor& p, task& t, processor& to, instant now) noexcept
+    {
+        p.metrics_.migrations.add();
+        quit(p, t);
+        t.arrival_ = arrival::moved;
+        deliver(p, t, to, now);
+    }
+
+    // Tells the others what this CPU runs, after that changed. Urgent threads that wait go where they can run; this CPU
+    // asks for them when it might be the one.
+    void settle(processor& p) noexcept
+    {
+        const unsigned cpu = number(p);
+        const bool idle = p.current_ == &p.idle_;
+        const std::uint64_t rank = idle ? balancer_.idle_rank : p.queue_.rank(*p.current_);
+        const bool waiting = p.queue_.size() != 0;
+        balancer_.publish(cpu, rank, waiting, most_urgent_waiting(p));
+        if (waiting && !p.waiting_)
+            p.balance_due_ = p.charged_until_ + balance_interval;
+        p.waiting_ = waiting;
+        if (waiting)
+            arm_no_later(p, p.balance_due_);
+        if (std::exchange(p.displaced_, false))
+            disperse_urgent(p);
+        if (!idle)
+            ask_for_urgent(p, rank);
+    }
+    [[nodiscard]] std::uint64_t most_urgent_waiting(processor& p) const noexcept
+    {
+        std::uint64_t rank = balancer_.idle_rank;
+        if (p.urgent_ > p.current_->urgent_)
+            p.queue_.visit_movable([&](typename Policy::entity& e) {
+                if (static_cast<task&>(e).urgent_)
+                    rank = p.queue_.rank(e);
+                return false;
+            });
+        return rank;
+    }
+    void disperse_urgent(processor& p) noexcept
+    {
+        for (unsigned moves = 0; moves < move_limit; ++moves) {
+            const bool moved = move_first(p, p.charged_until_, [&](task& t) -> choice {
+                if (!t.urgent_)
+                    return {.stop = true};
+                return {balancer_.least_urgent(number(p), t.affinity_ & all_cpus(), p.queue_.rank(t))};
+            });
+            if (!moved)
+                return;
+        }
+    }
+    // Of the threads that wait some go to CPUs that idle, or have so much less load that the move makes loads more even;
+    // nearer ones before others.
+    void balance(processor& p, instant now) noexcept
+    {
+        if (now < p.balance_due_) {
+            arm_no_later(p, p.balance_due_);
+            return;
+        }
+        p.metrics_.balance_passes.add();
+        p.balance_due_ = now + balance_interval;
+        p.displaced_ = true;
+        unsigned moves = 0;
+        const auto move_while = [&](auto choose) {
+            while (moves < move_limit && move_first(p, now, choose))
+                ++moves;
+        };
+        const unsigned cpu = number(p);
+        move_while([&](task& t) -> choice { return {balancer_.claim_idle(cpu, t.affinity_ & all_cpus())}; });
+        for (unsigned level = 0; level < topology().level_count(); ++level) {
+            unsigned searches = 0;
+            move_while([&](task& t) -> choice {
+                if (t.urgent_)
+                    return {};
+                return {balancer_.lighter(cpu, level, t.affinity_, t.weight_, p.looked_at_, search_limit),
+                        ++searches == move_limit};
+            });
+        }
+        p.looked_at_ = (p.looked_at_ + search_limit) % static_cast<unsigned>(processors_.size());
+        settle(p);
+    }
+    struct choice {
+        std::optional<unsigned> cpu{};
+        bool stop{};
+    };
+    // Moves the first thread for which choose(task) names a CPU. True when there is one.
+    template <class Choose>
+    bool move_first(processor& p, instant now, Choose choose) noexcept
+    {
+        task* found = nullptr;
+        choice chosen;
+        unsigned visited = 0;
+        p.queue_.visit_movable([&](typename Policy::entity& e) {
+            auto& t = static_cast<task&>(e);
+            chosen = choose(t);
+            if (chosen.cpu)
+                found = &t;
+            return !found && !chosen.stop && ++visited < visit_limit;
+        });
+        if (found)
+            move(p, *found, processors_[*chosen.cpu], now);
+        return found != nullptr;
     }
 
     // An interrupt that comes too early is harmless, so the hardware is touched only to have one earlier.
@@ -391,6 +808,7 @@ private:
     {
         if (p.current_ != &p.idle_)
             arm_no_later(p, p.queue_.turn_ends(*p.current_, p.charged_until_));
+        arm_no_later(p, p.queue_.next_release());
     }
 
     void charge(processor& p, instant now) noexcept
@@ -407,14 +825,21 @@ private:
     void reschedule(processor& p, departure why) noexcept
     {
         charge(p, clock_.now());
-        p.inbox_.drain([&](task& t) { accept(p, t); });
+        accept_mail(p);
         task& self = *p.current_;
-        if (&self != &p.idle_) {
+        if (&self == &p.idle_) {
+        } else if (self.changed_.load(std::memory_order_relaxed)) {
+            quit(p, self);
+            take_over(self);
+            if (may_run_on(p, self)) // else finish_switch() sends it
+                join(p, self, arrival::moved, p.charged_until_);
+        } else {
             if (p.turn_over_ && why == departure::preempted)
                 why = departure::turn_over;
             if (why == departure::turn_over)
                 p.metrics_.turns_over.add();
             p.queue_.requeue(self, why, p.charged_until_);
+            p.displaced_ |= self.urgent_;
         }
         switch_to_next(p, why == departure::yielded);
     }
@@ -422,8 +847,8 @@ private:
     void leave(processor& p) noexcept
     {
         charge(p, clock_.now());
-        p.queue_.dequeue(*p.current_);
-        p.inbox_.drain([&](task& t) { accept(p, t); });
+        quit(p, *p.current_);
+        accept_mail(p);
         switch_to_next(p, true);
     }
 
@@ -438,9 +863,17 @@ private:
         p.turn_over_ = false;
         p.need_switch_.store(false, std::memory_order_relaxed);
         arm_for_turn(p);
-        if (next == previous)
+        if (next == previous) {
+            if (many())
+                settle(p);
             return;
+        }
         p.previous_ = previous;
+        if (many()) {
+            previous->ran_until_ = p.charged_until_;
+            next->on_cpu_.store(true, std::memory_order_relaxed);
+            p.asked_ = {};
+        }
         p.metrics_.switches.add();
         if (voluntary) {
             previous->voluntary_switches_.add();
@@ -456,9 +889,23 @@ private:
     // On the new stack.
     void finish_switch() noexcept
     {
-        task* previous = here().previous_;
-        if (previous->state() == task_state::ended)
-            hooks_.ended(*previous);
+        processor& p = here();
+        task& previous = *p.previous_;
+        const task_state left = previous.state();
+        if (left == task_state::ended) {
+            if (previous.notice_.end())
+                hooks_.ended(previous);
+        } else if (many()) {
+            const bool homeless = left == task_state::ready && !previous.queued_.load(std::memory_order_relaxed);
+            previous.on_cpu_.store(false, std::memory_order_release); // one that parked may be elsewhere now
+            if (homeless && &previous != &p.idle_) {
+                previous.arrival_ = arrival::moved;
+                p.metrics_.migrations.add();
+                send(p, previous, p.charged_until_);
+            }
+        }
+        if (many())
+            settle(p);
     }
     static void enter(void* argument) noexcept
     {
@@ -470,7 +917,14 @@ private:
         s.exit_current();
     }
 
+    // What one search looks at, and moves, at most.
+    static constexpr unsigned visit_limit = 64;
+    static constexpr unsigned search_limit = 32;
+    static constexpr unsigned move_limit = 8;
+
     std::span<processor> processors_;
+    sched::balancer<Topology> balancer_;
+    sync::spin_lock<sync::lock_rank::scheduler, Interrupts> changes_lock_;
     Context& context_;
     Interrupts& interrupts_;
     Cpu& cpu_;

@@ -76,6 +76,13 @@ public:
         (void)run_until([] { return false; });
     }
 
+    // When the next step of a CPU is due; never() when all have halted.
+    [[nodiscard]] instant next_event()
+    {
+        const virtual_cpu* next = earliest();
+        return next ? std::max(next->event(), now_) : instant::never();
+    }
+
     // Has `on_interrupt` run on a CPU as an interrupt handler, as soon as its interrupts are on.
     void interrupt(unsigned cpu, handler on_interrupt) { cpus_[cpu].posted.push_back(std::move(on_interrupt)); }
 

@@ -10,6 +10,7 @@ namespace exo::sync {
 enum class lock_rank : std::uint8_t {
     // Spinning; may be taken with any other held.
     console,
+    scheduler,
     frames,
     heap,
     wait_queue,
