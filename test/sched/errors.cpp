@@ -68,6 +68,12 @@ TEST_CASE("every scheduler error has a name, a message and advice of its own, an
                           std::string{kind->advice});
     }
     CHECK(names.size() >= 20);
+
+    // How waits end is for all rooms to report.
+    CHECK(advice.insert(interrupted.advice).second);
+    CHECK(advice.insert(timed_out.advice).second);
+    CHECK(std::string_view{error_text{interrupted}} ==
+          "base/interrupted: a signal ended the wait; let the signal be handled, then wait again");
 }
 
 TEST_CASE("the text of an error shows negative contexts, leaves out what its kind does not name, and ends in time")

@@ -16,11 +16,13 @@ inline constexpr error_kind invalid_argument{"base", "invalid_argument", "an arg
 inline constexpr error_kind bad_address{"base", "bad_address", "the address is not accessible to the caller",
                                         posix::fault, severity::caller, recovery::fix_input};
 inline constexpr error_kind interrupted{"base", "interrupted", "a signal ended the wait", posix::intr,
-                                        severity::expected, recovery::retry};
+                                        severity::expected, recovery::retry, {},
+                                        "let the signal be handled, then wait again"};
 inline constexpr error_kind would_block{"base", "would_block", "nothing is ready and the caller does not wait",
                                         posix::again, severity::expected, recovery::back_off};
 inline constexpr error_kind timed_out{"base", "timed_out", "the time given for the wait ran out", posix::timedout,
-                                      severity::expected, recovery::back_off};
+                                      severity::expected, recovery::back_off, {},
+                                      "allow more time, or look for who should have ended the wait"};
 inline constexpr error_kind busy{"base", "busy", "the object is in use", posix::busy, severity::expected,
                                  recovery::back_off};
 inline constexpr error_kind not_supported{"base", "not_supported", "this object does not support the operation",
