@@ -193,3 +193,61 @@ TEST_CASE("the subtrees of every element differ in height by one at most, after 
         }
     }
 }
+
+namespace {
+
+struct summarized {
+    int number{};
+    int value{};
+    int least{}; // value of all below and its own
+    tree_hook hook;
+};
+constexpr auto least_below = [](summarized& i, const summarized* left, const summarized* right) {
+    int least = i.value;
+    for (const summarized* child : {left, right})
+        if (child)
+            least = std::min(least, child->least);
+    return std::exchange(i.least, least) != least;
+};
+using by_number_with_least = tree<summarized, &summarized::hook, &summarized::number, least_below>;
+
+// Checks every summary below `i` from what is there.
+int check_least(const summarized& i)
+{
+    int least = i.value;
+    for (const summarized* child : {by_number_with_least::left_of(i), by_number_with_least::right_of(i)})
+        if (child)
+            least = std::min(least, check_least(*child));
+    REQUIRE(i.least == least);
+    return least;
+}
+
+} // namespace
+
+TEST_CASE("an augmented tree keeps every summary right, under random insertions, erasures and changes")
+{
+    for (unsigned seed = 0; seed < 20; ++seed) {
+        std::mt19937 random{seed};
+        std::vector<summarized> items(1 + random() % 200);
+        by_number_with_least t;
+        for (int step = 0; step < 2000; ++step) {
+            summarized& i = items[random() % items.size()];
+            const bool inside = i.hook.linked();
+            if (inside && step % 3 != 0) {
+                t.erase(i);
+                continue;
+            }
+            i.value = static_cast<int>(random() % 1000);
+            if (inside) {
+                t.resummarize(i);
+            } else {
+                i.number = static_cast<int>(random() % 1000);
+                t.insert(i);
+            }
+            if (t.root())
+                check_least(*t.root());
+        }
+        while (t.pop_first())
+            ;
+    }
+}

@@ -4,6 +4,10 @@
 // `Key` is a data member, a member function, or a function object of T; keys compare with <. Elements with equal keys
 // stand in the order of insertion. A key does not change while its element is in a tree. An AVL tree (Adelson-Velsky
 // and Landis 1962): insert, erase and searches take time logarithmic in the size, first() constant time.
+//
+// A tree may be augmented (Cormen et al., Introduction to Algorithms, chapter 14): each element keeps a summary of what
+// stands below it, and searches of the user's own descend by that. summarize(element, left, right) computes the summary
+// of an element from itself and its children, which may be null, and tells whether it changed.
 
 #pragma once
 
@@ -34,7 +38,11 @@ private:
     std::uint8_t height_{}; // of the subtree whose root this is; 0 outside a tree
 };
 
-// The shape of a tree, whatever its elements are.
+// The shape of a tree, whatever its elements are. A Summary keeps what elements know of their subtrees: update(hook)
+// computes it anew from the children and tells whether it changed.
+struct no_summary {
+    static bool update(tree_hook&) { return false; }
+};
 class tree_links {
 public:
     tree_links() = default;
@@ -76,6 +84,7 @@ protected:
     }
 
     // `hook` becomes the left or right child of `parent`, which has none there; the root when `parent` is null.
+    template <class Summary = no_summary>
     void link(tree_hook& hook, tree_hook* parent, bool to_left)
     {
         EXO_CHECK(!hook.linked());
@@ -87,9 +96,11 @@ protected:
             (to_left ? parent->left_ : parent->right_) = &hook;
         if (!first_ || (to_left && parent == first_))
             first_ = &hook;
-        rebalance(parent);
+        Summary::update(hook);
+        rebalance<Summary>(parent);
     }
 
+    template <class Summary = no_summary>
     void unlink(tree_hook& hook)
     {
         EXO_CHECK(hook.linked());
@@ -97,8 +108,9 @@ protected:
             first_ = successor(&hook);
 
         tree_hook* lowest_changed = hook.parent_;
+        tree_hook* heir = nullptr;
         if (hook.left_ && hook.right_) {
-            tree_hook* heir = leftmost(hook.right_);
+            heir = leftmost(hook.right_);
             lowest_changed = heir->parent_ == &hook ? heir : heir->parent_;
             replace(*heir, heir->right_);
             heir->height_ = hook.height_;
@@ -110,7 +122,20 @@ protected:
         }
         hook.parent_ = hook.left_ = hook.right_ = nullptr;
         hook.height_ = 0;
-        rebalance(lowest_changed);
+        rebalance<Summary>(lowest_changed);
+        if (heir) {
+            // What is above it knows the summary of the one whose place it took.
+            Summary::update(*heir);
+            update_upward<Summary>(heir->parent_);
+        }
+    }
+
+    // From `at` upward, as far as it changes.
+    template <class Summary>
+    static void update_upward(tree_hook* at)
+    {
+        while (at && Summary::update(*at))
+            at = at->parent_;
     }
 
     tree_hook* root_{};
@@ -149,6 +174,7 @@ private:
     }
 
     // The left child takes the place of `at`, which becomes its right child.
+    template <class Summary>
     tree_hook* rotate_right(tree_hook& at)
     {
         tree_hook& up = *at.left_;
@@ -157,8 +183,11 @@ private:
         adopt_right(up, &at);
         measure(at);
         measure(up);
+        Summary::update(at);
+        Summary::update(up);
         return &up;
     }
+    template <class Summary>
     tree_hook* rotate_left(tree_hook& at)
     {
         tree_hook& up = *at.right_;
@@ -167,33 +196,38 @@ private:
         adopt_left(up, &at);
         measure(at);
         measure(up);
+        Summary::update(at);
+        Summary::update(up);
         return &up;
     }
 
-    // Restores heights and balance from `at` upward, as far as they change.
+    // Restores heights, balance and summaries from `at` upward, as far as they change.
+    template <class Summary>
     void rebalance(tree_hook* at)
     {
         for (; at; at = at->parent_) {
             const auto before = at->height_;
+            bool changed = !std::is_same_v<Summary, no_summary>;
             const int lean = height(at->left_) - height(at->right_);
             if (lean > 1) {
                 if (height(at->left_->left_) < height(at->left_->right_))
-                    rotate_left(*at->left_);
-                at = rotate_right(*at);
+                    rotate_left<Summary>(*at->left_);
+                at = rotate_right<Summary>(*at);
             } else if (lean < -1) {
                 if (height(at->right_->right_) < height(at->right_->left_))
-                    rotate_right(*at->right_);
-                at = rotate_left(*at);
+                    rotate_right<Summary>(*at->right_);
+                at = rotate_left<Summary>(*at);
             } else {
                 measure(*at);
+                changed = Summary::update(*at);
             }
-            if (at->height_ == before)
+            if (at->height_ == before && !changed)
                 return;
         }
     }
 };
 
-template <class T, tree_hook T::*Hook, auto Key>
+template <class T, tree_hook T::*Hook, auto Key, auto summarize = nullptr>
 class tree : private tree_links {
 public:
     class iterator {
@@ -244,10 +278,10 @@ public:
             parent = at;
             to_left = added < key(*owner(at));
         }
-        link(element.*Hook, parent, to_left);
+        link<summary>(element.*Hook, parent, to_left);
     }
     // `element` is in this tree.
-    void erase(T& element) { unlink(element.*Hook); }
+    void erase(T& element) { unlink<summary>(element.*Hook); }
     [[nodiscard]] T* pop_first()
     {
         T* element = first();
@@ -255,6 +289,13 @@ public:
             erase(*element);
         return element;
     }
+
+    // For searches by summary: what stands below an element, null where nothing does.
+    [[nodiscard]] T* root() const { return owner(root_); }
+    [[nodiscard]] static T* left_of(const T& element) { return owner(left(&(element.*Hook))); }
+    [[nodiscard]] static T* right_of(const T& element) { return owner(right(&(element.*Hook))); }
+    // What `element`, which is in a tree, adds to summaries has changed.
+    static void resummarize(T& element) { update_upward<summary>(&(element.*Hook)); }
 
     // The first element whose key is not less than `k`, or null.
     template <class K>
@@ -281,6 +322,14 @@ public:
     [[nodiscard]] iterator end() const { return iterator{}; }
 
 private:
+    struct summary_of_elements {
+        static bool update(tree_hook& hook)
+        {
+            return summarize(*owner(&hook), owner(left(&hook)), owner(right(&hook)));
+        }
+    };
+    using summary = std::conditional_t<std::is_null_pointer_v<decltype(summarize)>, no_summary, summary_of_elements>;
+
     static decltype(auto) key(const T& element)
     {
         if constexpr (std::is_member_function_pointer_v<decltype(Key)>)
