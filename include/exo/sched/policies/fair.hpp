@@ -1,0 +1,325 @@
+// Normal, batch and idle threads: each gets CPU time in proportion to its weight, by EEVDF (Stoica and Abdel-Wahab,
+// "Earliest Eligible Virtual Deadline First", Old Dominion University TR-95-22, 1995).
+//
+// Virtual time V advances by 1/W while a CPU serves threads of weight W together. A thread of weight w has come as far
+// as its own virtual time v, which advances by 1/w while it runs; its lag, w(V - v), is the service that it is owed. It
+// asks for service in requests of length r: one is eligible when the lag is not negative, and due at v + r/w. Of those
+// eligible the one due first runs.
+//
+//  - V is where the lags sum to zero: the mean of all v by weight, with that of the thread that runs. So one who leaves
+//    or joins, with whatever lag, moves V as the paper's section 3 has it.
+//  - A thread that leaves (to sleep, to be moved, to change its weight) keeps its lag and joins with it: as service, so
+//    that it is worth the same at any weight and on any CPU. It joins with no more credit than steady competition could
+//    leave it with (theorem 1), however long it slept, and with a new request.
+//  - A turn lasts until the request is served, but no longer than a quantum: then whoever is due first goes on, perhaps
+//    the same. Within it only a wake-up preempts: of a normal thread that is eligible and due earlier; or of any thread
+//    that is not idle, while an idle one runs. So lag lies between -r and max(r, quantum), whatever the others request.
+//  - Yielding gives up the rest of the request as if it had been served.
+//
+// A tree by due time, augmented with the least v below, finds the next in logarithmic time; the one that runs keeps its
+// place meanwhile.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <exo/base/check.hpp>
+#include <exo/base/tree.hpp>
+#include <exo/sched/policy.hpp>
+
+namespace exo::sched {
+
+class fair {
+public:
+    enum class thread_kind : std::uint8_t { normal, batch, idle };
+
+    static constexpr int lowest_nice = -20;
+    static constexpr int highest_nice = 19;
+    static constexpr std::uint32_t idle_weight = 3;
+    static constexpr duration quantum = milliseconds(3);
+    static constexpr duration shortest_request = microseconds(100);
+    static constexpr duration longest_request = milliseconds(100);
+
+    struct parameters {
+        thread_kind kind{};
+        std::int8_t nice{}; // nothing to an idle one
+        duration request{quantum};
+
+        friend bool operator==(const parameters&, const parameters&) = default;
+    };
+
+    // Linux's: 1024 at nice 0, a factor of about 1.25 a step.
+    [[nodiscard]] static std::uint32_t weight_of(const parameters& p) { return speeds[level_of(p)].weight; }
+
+private:
+    // Wraps around; comparable within half its range.
+    class virtual_time {
+    public:
+        friend bool operator<(virtual_time a, virtual_time b) { return a - b < 0; }
+        friend std::int64_t operator-(virtual_time a, virtual_time b)
+        {
+            return static_cast<std::int64_t>(a.at_ - b.at_);
+        }
+        friend virtual_time operator+(virtual_time a, std::int64_t b)
+        {
+            a.at_ += static_cast<std::uint64_t>(b);
+            return a;
+        }
+
+    private:
+        std::uint64_t at_{~std::uint64_t{0} << 40}; // soon to wrap, so that whatever depends on it fails soon
+    };
+
+public:
+    class entity {
+    public:
+        void set(const fair::parameters& p)
+        {
+            EXO_CHECK(p.kind <= thread_kind::idle && p.nice >= lowest_nice && p.nice <= highest_nice);
+            EXO_CHECK(p.request >= shortest_request && p.request <= longest_request && !hook_.linked());
+            parameters_ = p;
+            level_ = level_of(p);
+        }
+        [[nodiscard]] fair::parameters parameters() const { return parameters_; }
+
+    private:
+        friend fair;
+        [[nodiscard]] bool idle() const { return parameters_.kind == thread_kind::idle; }
+        [[nodiscard]] std::int64_t weight() const { return speeds[level_].weight; }
+        // How far `service` carries it in virtual time.
+        [[nodiscard]] std::int64_t distance(duration service) const
+        {
+            return static_cast<std::int64_t>(product(service.nanoseconds(), speeds[level_].inverse) >>
+                                             (inverse_bits - service_bits));
+        }
+
+        tree_hook hook_;
+        virtual_time due_;
+        virtual_time v_;
+        virtual_time least_; // v of all below it in the tree, and its own
+        std::int64_t lag_{}; // while outside; scaled by service_bits
+        fair::parameters parameters_;
+        std::uint8_t level_{level_of({})};
+    };
+
+    // The one that runs, if any, has been charged until now: what it ran decides where others join.
+    void enqueue(entity& e, arrival, instant) noexcept
+    {
+        const std::int64_t lag = bounded(e.lag_, e.parameters_.request);
+        // Joining moves V by -lag/W, W being the weight of the others; the lag is reached from there.
+        e.v_ = base_;
+        if (weight_ != 0)
+            e.v_ = e.v_ + (quotient(sum_ - lag, weight_) - lag / e.weight());
+        e.due_ = e.v_ + e.distance(e.parameters_.request);
+        sum_ += product(e.weight(), e.v_ - base_);
+        weight_ += e.weight();
+        queue_.insert(e);
+        ++size_;
+        if (running_ && running_->idle() && !e.idle() && (!newcomer_ || e.due_ < newcomer_->due_))
+            newcomer_ = &e;
+    }
+    void dequeue(entity& e) noexcept
+    {
+        e.lag_ = scaled_lag(e);
+        sum_ -= product(e.weight(), e.v_ - base_);
+        weight_ -= e.weight();
+        queue_.erase(e);
+        if (&e == running_)
+            running_ = nullptr;
+        else
+            --size_;
+        if (&e == newcomer_)
+            newcomer_ = nullptr;
+    }
+    entity* pick(instant) noexcept
+    {
+        EXO_CHECK(!running_);
+        running_ = newcomer_ ? newcomer_ : first_eligible();
+        newcomer_ = nullptr;
+        if (!running_)
+            return nullptr;
+        --size_;
+        sum_ -= product(weight_, running_->v_ - base_);
+        base_ = turn_begin_ = running_->v_;
+        turn_end_ = base_ + running_->distance(quantum);
+        if (running_->due_ < turn_end_)
+            turn_end_ = running_->due_;
+        return running_;
+    }
+    void requeue(entity& e, departure why, instant) noexcept
+    {
+        running_ = nullptr;
+        ++size_;
+        if (why == departure::yielded && e.v_ < e.due_)
+            advance(e, e.due_ - e.v_);
+        const bool served = !(e.v_ < e.due_);
+        if (!served && why == departure::preempted) {
+            queue_.resummarize(e);
+            return;
+        }
+        queue_.erase(e);
+        if (served)
+            e.due_ = next_due(e);
+        queue_.insert(e);
+    }
+
+    bool tick(entity& e, duration ran, instant) noexcept
+    {
+        // A timer that comes later than this is broken, or the machine stood still.
+        advance(e, e.distance(ran < longest_request ? ran : longest_request));
+        if (e.v_ < turn_end_)
+            return false;
+        if (size_ != 0)
+            return true;
+        // Alone it takes nobody's time, and begins its turn again.
+        advance(e, turn_begin_ - e.v_);
+        return false;
+    }
+    [[nodiscard]] instant turn_ends(const entity& e, instant now) const noexcept
+    {
+        if (size_ == 0)
+            return instant::never();
+        const std::int64_t left = turn_end_ - e.v_;
+        return left <= 0 ? now : now + duration{((left * e.weight() - 1) >> service_bits) + 1};
+    }
+    [[nodiscard]] bool preempts(const entity& woken, const entity& running) const noexcept
+    {
+        if (woken.idle())
+            return false;
+        if (running.idle())
+            return newcomer_ != nullptr;
+        return woken.parameters_.kind == thread_kind::normal && eligible(woken.v_) &&
+               woken.due_ < (running.v_ < running.due_ ? running.due_ : next_due(running));
+    }
+    [[nodiscard]] instant next_release() const noexcept { return instant::never(); }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    // In the order in which they are due: those that waited longest for their weight come first.
+    template <class Visit>
+    void visit_movable(Visit visit)
+    {
+        for (entity& e : queue_)
+            if (&e != running_ && !visit(e))
+                return;
+    }
+    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return rank_of(e.parameters_); }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept { return p.kind == thread_kind::idle; }
+    [[nodiscard]] bool urgent(const entity&) const noexcept { return false; }
+    [[nodiscard]] std::uint32_t weight(const entity& e) const noexcept { return speeds[e.level_].weight; }
+
+    // The service that `e`, queued or running, is owed; negative when it had more than its share.
+    [[nodiscard]] duration lag(const entity& e) const noexcept { return duration{scaled_lag(e) >> service_bits}; }
+
+private:
+    // Service is counted in 2^-16 ns, and virtual time so that it advances by 2^16/w a nanosecond. What bounds them: a
+    // request, a charge and the lag that one joins with are at most 100 ms, or 2^43. Lags sum to zero, so among n
+    // threads none exceeds n 2^43 by more than what is charged at once, and a weight is at least 3: a million threads
+    // stay within the comparable range of virtual_time. Sums over all of weight and distance fit wide.
+    static constexpr unsigned service_bits = 16;
+    static constexpr unsigned inverse_bits = 44;
+    __extension__ using wide = __int128;
+
+    struct speed {
+        std::uint32_t weight;
+        std::int64_t inverse; // 2^44/weight, rounded up so that a turn of computed length does not end too early
+    };
+    struct speed_table {
+        speed levels[highest_nice - lowest_nice + 2];
+        constexpr const speed& operator[](std::size_t level) const { return levels[level]; }
+    };
+    static constexpr speed_table speeds = [] {
+        constexpr std::uint32_t weights[] = {
+            88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100,        4904,
+            3906,  3121,  2501,  1991,  1586,  1277,  1024,  820,   655,   526,   423,  335,  272,         215,
+            172,   137,   110,   87,    70,    56,    45,    36,    29,    23,    18,   15,   idle_weight,
+        };
+        speed_table table{};
+        for (std::size_t i = 0; i < sizeof weights / sizeof *weights; ++i)
+            table.levels[i] = {weights[i], ((std::int64_t{1} << inverse_bits) + weights[i] - 1) / weights[i]};
+        return table;
+    }();
+    static constexpr std::uint8_t level_of(const parameters& p)
+    {
+        return static_cast<std::uint8_t>((p.kind == thread_kind::idle ? highest_nice + 1 : p.nice) - lowest_nice);
+    }
+
+    static wide product(std::int64_t a, std::int64_t b) { return static_cast<wide>(a) * b; }
+    // Rounded down; it fits. The compiler's own division would need its library.
+    static std::int64_t quotient(wide n, std::int64_t d)
+    {
+        if (n < 0)
+            return -quotient(d - 1 - n, d);
+        if (n == static_cast<std::int64_t>(n))
+            return static_cast<std::int64_t>(n) / d;
+        wide rest = n;
+        std::int64_t q = 0;
+        for (int bit = 62; bit >= 0; --bit) {
+            if ((rest >> bit) >= d) {
+                rest -= static_cast<wide>(d) << bit;
+                q |= std::int64_t{1} << bit;
+            }
+        }
+        return q;
+    }
+
+    // A debt remains whatever is requested next.
+    static std::int64_t bounded(std::int64_t lag, duration request)
+    {
+        const std::int64_t most = (request > quantum ? request : quantum).nanoseconds() << service_bits;
+        const std::int64_t least = -(longest_request.nanoseconds() << service_bits);
+        return lag > most ? most : lag < least ? least : lag;
+    }
+
+    // v <= V
+    [[nodiscard]] bool eligible(virtual_time v) const { return product(weight_, v - base_) <= sum_; }
+    [[nodiscard]] std::int64_t scaled_lag(const entity& e) const
+    {
+        return quotient(sum_ - product(weight_, e.v_ - base_), weight_) * e.weight();
+    }
+    static virtual_time next_due(const entity& e) { return e.v_ + e.distance(e.parameters_.request); }
+    void advance(entity& e, std::int64_t distance)
+    {
+        e.v_ = e.v_ + distance;
+        sum_ += e.weight() * distance;
+    }
+
+    // Of those eligible the one due first. Among any there is one whose v is not above the mean.
+    entity* first_eligible() const
+    {
+        entity* at = queue_.first();
+        if (!at || eligible(at->v_))
+            return at;
+        for (at = queue_.root();;) {
+            entity* left = queue_.left_of(*at);
+            if (left && eligible(left->least_))
+                at = left;
+            else if (eligible(at->v_))
+                return at;
+            else
+                at = queue_.right_of(*at);
+        }
+    }
+    static bool summarize(entity& e, const entity* left, const entity* right)
+    {
+        virtual_time least = e.v_;
+        if (left && left->least_ < least)
+            least = left->least_;
+        if (right && right->least_ < least)
+            least = right->least_;
+        const bool changed = least - e.least_ != 0;
+        e.least_ = least;
+        return changed;
+    }
+
+    tree<entity, &entity::hook_, &entity::due_, &fair::summarize> queue_;
+    std::int64_t weight_{}; // W: of all in the queue
+    wide sum_{};            // of w(v - base_) over all in the queue: V is base_ + sum_ / weight_
+    virtual_time base_;     // anywhere near
+    entity* running_{};
+    entity* newcomer_{}; // came while an idle one runs, and goes next
+    virtual_time turn_begin_, turn_end_;
+    std::size_t size_{};
+};
+static_assert(SchedPolicy<fair>);
+
+} // namespace exo::sched
