@@ -1,0 +1,97 @@
+// Deadline and throttled real-time threads under the scheduler itself, which has to come back when they may run again.
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include <exo/sched/policies/deadline.hpp>
+#include <exo/sched/policies/fixed_priority.hpp>
+#include <exo/sched/policies/round_robin.hpp>
+#include <exo/sched/policies/throttled.hpp>
+#include <exo/sched/run_queue.hpp>
+
+#include "world.hpp"
+
+using namespace exo;
+using real_time = sched::throttled<sched::fixed_priority>;
+using queues = sched::run_queue<sched::deadline, real_time, sched::round_robin>;
+using world = sched_test::world<queues>;
+
+namespace {
+
+const auto fifo = queues::parameters::of<real_time>(sched::fixed_priority::fifo(99));
+queues::parameters due(duration runtime, duration relative, duration period)
+{
+    return queues::parameters::of<sched::deadline>({runtime, relative, period});
+}
+
+world::thread& start(world& w, const char* name, const queues::parameters& parameters, std::function<void()> body)
+{
+    auto& t = w.make(name, std::move(body));
+    t.task_.set(parameters);
+    w.sched.start(t.task_, 0);
+    return t;
+}
+
+} // namespace
+
+TEST_CASE("under the scheduler, a FIFO thread that never sleeps leaves 5 % to normal ones")
+{
+    world w;
+    duration at_end{};
+    auto& normal = w.spawn("normal", [&] { w.machine.spend(milliseconds(500)); });
+    start(w, "hog", fifo, [&] {
+        w.machine.spend(milliseconds(9'499));
+        at_end = normal.task_.run_time();
+    });
+    w.run();
+    CHECK(w.all_ended());
+    CHECK(w.sched.now() == instant{} + milliseconds(9'999));
+    CHECK(at_end == milliseconds(450)); // nine periods, and the tenth after it
+}
+
+TEST_CASE("under the scheduler, deadline threads get their runtime in each period, before everybody else and no more")
+{
+    world w;
+    instant a_done{}, b_done{};
+    auto& a = start(w, "a", due(milliseconds(3), milliseconds(10), milliseconds(10)), [&] {
+        w.machine.spend(milliseconds(299));
+        a_done = w.sched.now();
+    });
+    auto& b = start(w, "b", due(milliseconds(2), milliseconds(4), milliseconds(8)), [&] {
+        w.machine.spend(milliseconds(199));
+        b_done = w.sched.now();
+    });
+    auto& hog = start(w, "hog", fifo, [&] { w.machine.spend(milliseconds(450)); });
+    w.run();
+    CHECK(w.all_ended());
+    CHECK(a_done > instant{} + milliseconds(990));
+    CHECK(a_done <= instant{} + milliseconds(1000));
+    CHECK(b_done > instant{} + milliseconds(792));
+    CHECK(b_done <= instant{} + milliseconds(796));
+    CHECK(hog.task_.run_time() == milliseconds(450)); // 45 % are left
+    for (auto* t : {&a, &b}) {
+        const sched::deadline::entity& part = t->task_;
+        CHECK(part.misses() == 0);
+        CHECK(part.overruns() == 99);
+    }
+}
+
+TEST_CASE("under the scheduler, a deadline thread that yields sleeps until its next period")
+{
+    world w;
+    std::vector<std::uint64_t> began;
+    start(w, "periodic", due(milliseconds(3), milliseconds(5), milliseconds(10)), [&] {
+        for (int i = 0; i < 4; ++i) {
+            began.push_back(w.sched.now().nanoseconds() / 1'000'000);
+            w.machine.spend(milliseconds(1));
+            w.sched.yield();
+        }
+    });
+    start(w, "hog", fifo, [&] { w.machine.spend(milliseconds(100)); });
+    w.run();
+    CHECK(began == std::vector<std::uint64_t>{0, 10, 20, 30});
+}
