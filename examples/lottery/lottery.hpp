@@ -93,7 +93,7 @@ public:
                 return;
     }
     [[nodiscard]] std::uint64_t rank(const entity&) const noexcept { return 0; }
-    [[nodiscard]] static std::uint64_t rank_of(const parameters&) noexcept { return 0; }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters&, exo::instant) noexcept { return 0; }
     [[nodiscard]] bool urgent(const entity&) const noexcept { return false; }
     [[nodiscard]] std::uint32_t weight(const entity& e) const noexcept { return e.parameters_.tickets; }
 

@@ -249,7 +249,7 @@ TEST_CASE("earliest deadlines run first, and a wake-up with an earlier one takes
     CHECK(!policy.preempts(slow, fast));
     CHECK(policy.rank(fast) == at(12).nanoseconds());
     CHECK(policy.rank(slow) == at(50).nanoseconds());
-    CHECK(deadline::rank_of(fast.parameters()) < deadline::rank_of(slow.parameters()));
+    CHECK(deadline::rank_of(fast.parameters(), {}) < deadline::rank_of(slow.parameters(), {}));
     CHECK(!policy.tick(slow, at(2) - at(0), at(2)));
     policy.requeue(slow, departure::preempted, at(2));
     CHECK(policy.pick(at(2)) == &fast);

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <exo/sched/inheriting_mutex.hpp>
 #include <exo/sched/policies/fixed_priority.hpp>
 #include <exo/sched/policies/round_robin.hpp>
 #include <exo/sched/run_queue.hpp>
@@ -272,4 +273,34 @@ TEST_CASE("threads that CPUs hand each other are where they may be, whatever cha
         for (unsigned cpu = 0; cpu < cpus; ++cpu)
             CHECK(w.sched.load(cpu) == 0);
     }
+}
+
+TEST_CASE("an inheriting mutex excludes threads of CPUs that run truly at once, some of which give up")
+{
+    threaded_world w{3};
+    sched::inheriting_mutex<threaded_world::scheduler> mutex;
+    int count = 0; // plain: under the mutex
+    std::atomic<int> counted{};
+    std::atomic<int> gave_up{};
+    for (unsigned i = 0; i < 6; ++i)
+        w.add([&, i] {
+            std::mt19937 random{i};
+            for (int n = 0; n < 2000; ++n) {
+                auto guard = mutex.lock(w.sched, random() % 2 ? instant::never()
+                                                              : w.sched.now() + microseconds(random() % 20));
+                if (!guard) {
+                    ++gave_up;
+                    continue;
+                }
+                ++count;
+                ++counted;
+                if (random() % 4 == 0)
+                    w.sched.park(w.sched.now() + microseconds(random() % 20));
+            }
+        });
+    w.run();
+    CHECK(count == counted);
+    CHECK(counted + gave_up == 6 * 2000);
+    CHECK(gave_up > 0);
+    CHECK(!mutex.held());
 }

@@ -30,6 +30,7 @@ struct metrics {
     [[no_unique_address]] counter steals_tried;
     [[no_unique_address]] counter steals_won;
     [[no_unique_address]] counter balance_passes;
+    [[no_unique_address]] counter inheritances;
 
     static constexpr trace::table_row<metrics> table[] = {
         trace::counts<&metrics::switches, metrics>("exo_sched_switches_total", "Switches from one thread to another"),
@@ -60,6 +61,8 @@ struct metrics {
                                                      "Requests for work that were answered with a thread"),
         trace::counts<&metrics::balance_passes, metrics>("exo_sched_balance_passes_total",
                                                          "Looks for CPUs with less load"),
+        trace::counts<&metrics::inheritances, metrics>("exo_sched_priority_inheritances_total",
+                                                       "Times the holder of a lock became as urgent as who waits"),
     };
 };
 

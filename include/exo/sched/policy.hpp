@@ -23,9 +23,8 @@
 //    share a CPU by turns have equal ranks. In a run queue, ranks from rank_limit on count as equal.
 //  - weight(e) is the share of a CPU that the entity claims beside others; default_weight is that of an ordinary one.
 //  - urgent(e): it should not wait while any CPU that it may use runs something of greater rank.
-//  - e.parameters() is what was last set by e.set(parameters), which is called only while e is outside. rank_of tells
-//    the rank of an entity that would begin with such parameters now, up to what depends on when that is: whose claim
-//    a holder of a lock inherits is decided by it.
+//  - e.parameters() is what was last set by e.set(parameters), which is called only while e is outside. rank_of(p, now)
+//    is the rank of an entity that begins with such parameters at this time.
 //  - Called by one CPU at a time with interrupts off; none sleeps or fails.
 
 #pragma once
@@ -67,7 +66,7 @@ concept SchedPolicy = std::equality_comparable<typename T::parameters> &&
         { view.urgent(other) } noexcept -> std::same_as<bool>;
         { e.set(parameters) } -> std::same_as<void>;
         { other.parameters() } -> std::same_as<typename T::parameters>;
-        { T::rank_of(parameters) } noexcept -> std::same_as<std::uint64_t>;
+        { T::rank_of(parameters, now) } noexcept -> std::same_as<std::uint64_t>;
     };
 
 } // namespace exo::sched

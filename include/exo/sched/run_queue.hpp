@@ -28,7 +28,7 @@ class run_queue {
     }();
 
 public:
-    // Which policy an entity follows, counted from the one of highest precedence, and what for each it has set.
+    // Which policy an entity follows, counted from the one of highest precedence, and that policy's parameters.
     class parameters {
     public:
         parameters() = default;
@@ -79,7 +79,10 @@ public:
         {
             run_queue::parameters p;
             p.index_ = index_;
-            ((std::get<index_of<Policies>>(p.values_) = Policies::entity::parameters()), ...);
+            ((p.index_ == index_of<Policies>
+                  ? void(std::get<index_of<Policies>>(p.values_) = Policies::entity::parameters())
+                  : void()),
+             ...);
             return p;
         }
         template <class P>
@@ -161,10 +164,10 @@ public:
         visit(e, [&](const auto& policy, const auto& part) { within = policy.rank(part); });
         return rank_in(e.index_, within);
     }
-    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p, instant now) noexcept
     {
         std::uint64_t within = 0;
-        ((p.template follows<Policies>() ? void(within = Policies::rank_of(p.template get<Policies>())) : void()), ...);
+        ((p.template follows<Policies>() ? void(within = Policies::rank_of(p.template get<Policies>(), now)) : void()), ...);
         return rank_in(p.index_, within);
     }
     [[nodiscard]] bool urgent(const entity& e) const noexcept

@@ -25,7 +25,6 @@
 #include <utility>
 
 #include <exo/base/check.hpp>
-#include <exo/base/errors.hpp>
 #include <exo/base/result.hpp>
 #include <exo/base/time.hpp>
 #include <exo/hal/clock.hpp>
@@ -38,6 +37,8 @@
 #include <exo/hal/topology.hpp>
 #include <exo/sched/balancer.hpp>
 #include <exo/sched/change_notice.hpp>
+#include <exo/sched/errors.hpp>
+#include <exo/sched/inheritance.hpp>
 #include <exo/sched/metrics.hpp>
 #include <exo/sched/policy.hpp>
 #include <exo/sched/task.hpp>
@@ -48,6 +49,9 @@
 #include <exo/trace/registry.hpp>
 
 namespace exo::sched {
+
+template <class Scheduler>
+class inheriting_mutex;
 
 // What the composition does at the scheduler's turning points. Called with interrupts off; none may sleep.
 //  - switching(previous, next): right before the registers change. Address space, FPU state and the stack for traps
@@ -70,12 +74,13 @@ public:
     using state = typename Interrupts::state;
     using cpu_set = typename Topology::set_type;
     using parameters_type = typename Policy::parameters;
+    using inheritance_type = inheritance<Policy>;
 
     static constexpr duration balance_interval = milliseconds(4);
     // A thread that ran so short a time ago may have its working set in its CPU's caches.
     static constexpr duration cache_hot = microseconds(500);
 
-    class task : public task_info, public Policy::entity {
+    class task : public task_info, public Policy::entity, public inheritance_type::holder {
     public:
         using entry_function = void (*)(void* argument) noexcept;
 
@@ -125,8 +130,7 @@ public:
         std::atomic<bool> queued_{}; // in its CPU's queue, or running from it
         std::atomic<bool> on_cpu_{}; // its stack is in use
 
-        // What it is to have, under changes_lock_; whoever has the task takes it over.
-        parameters_type wanted_{};
+        // What it is to have beside its effective parameters, under changes_lock_; whoever has the task takes it over.
         cpu_set wanted_affinity_{};
         std::atomic<bool> changed_{};
         change_notice<> notice_;
@@ -280,13 +284,9 @@ public:
 
     void unpark(task* t) noexcept
     {
-        // Whoever finds the task parked brings it back; the token keeps others from doing so again before it runs.
-        if (t->token_.exchange(task::token::set, std::memory_order_acq_rel) != task::token::parked)
-            return;
         const state saved = interrupts_.save_and_disable();
-        processor& p = here();
-        p.metrics_.wake_ups.add();
-        send(p, *t, clock_.now());
+        if (take_from_sleep(*t))
+            send(here(), *t, clock_.now());
         restore(saved);
     }
 
@@ -366,24 +366,37 @@ public:
     // From now on `t` is to have these, whatever it does at this time: at once when it belongs to the calling CPU, else
     // as soon as its CPU hears of it. A thread that runs where it no longer may leaves as soon as it can. `t` does not
     // end meanwhile. From a thread, or with interrupts off.
+    // What `t` inherits as the holder of a lock it keeps until it lets go.
     void set_parameters(task& t, const parameters_type& parameters) noexcept
     {
-        change(t, [&] { t.wanted_ = parameters; });
+        change_inheritance([&](auto changed) {
+            if (t.scheduler_)
+                inheritance_type::set_base(t, parameters, changed);
+            else
+                t.Policy::entity::set(parameters);
+            return static_cast<task*>(nullptr);
+        });
     }
-    // Of the CPUs in `cpus` those count that exist; the rest may be there or not. Errors: invalid_argument, when none
-    // does.
+    // Of the CPUs in `cpus` those count that exist; the rest may be there or not. Errors: no_allowed_cpu_online.
     [[nodiscard]] result<void> set_affinity(task& t, const cpu_set& cpus) noexcept
     {
         if ((cpus & all_cpus()).empty())
-            return fail(errors::invalid_argument);
-        change(t, [&] { t.wanted_affinity_ = cpus; });
+            return fail(errors::no_allowed_cpu_online);
+        change([&](auto changed) {
+            t.wanted_affinity_ = cpus;
+            if (t.scheduler_)
+                changed(t);
+            else
+                t.affinity_ = cpus;
+            return static_cast<task*>(nullptr);
+        });
         return {};
     }
     // What was asked for last.
     [[nodiscard]] parameters_type parameters(const task& t) noexcept
     {
         auto guard = changes_lock_.lock(interrupts_);
-        return t.scheduler_ ? t.wanted_ : t.parameters();
+        return t.scheduler_ ? t.base() : t.parameters();
     }
     [[nodiscard]] cpu_set affinity(const task& t) noexcept
     {
@@ -408,6 +421,9 @@ public:
     }
 
 private:
+    template <class Scheduler>
+    friend class inheriting_mutex;
+
     // Of the calling CPU; interrupts are off wherever it is used for more than a hint.
     [[nodiscard]] processor& here() const noexcept { return processors_[cpu_.current_cpu()]; }
 
@@ -431,7 +447,7 @@ private:
         {
             auto guard = changes_lock_.lock(interrupts_);
             t.scheduler_ = this;
-            t.wanted_ = t.parameters();
+            inheritance_type::set_base(t, t.parameters(), [](auto&) {});
             t.wanted_affinity_ = t.affinity_;
         }
         context_.prepare(t.context_, t.stack_, &enter, &t);
@@ -444,10 +460,19 @@ private:
         restore(saved);
     }
 
+    // Sets the token. Whoever finds the task parked has to send it; the token keeps others from doing so again before it
+    // runs.
+    [[nodiscard]] bool take_from_sleep(task& t) noexcept
+    {
+        if (t.token_.exchange(task::token::set, std::memory_order_acq_rel) != task::token::parked)
+            return false;
+        here().metrics_.wake_ups.add();
+        return true;
+    }
     // A ready task goes to a CPU. Interrupts are off.
     void send(processor& p, task& t, instant now) noexcept
     {
-        deliver(p, t, many() ? processors_[place_for(p, t)] : p, now);
+        deliver(p, t, many() ? processors_[place_for(p, t, now)] : p, now);
     }
     void deliver(processor& p, task& t, processor& to, instant now) noexcept
     {
@@ -458,7 +483,7 @@ private:
         }
         const unsigned cpu = number(to);
         t.sent_weight_ = p.queue_.weight(t);
-        balancer_.sent(cpu, t.sent_weight_, Policy::rank_of(t.parameters()));
+        balancer_.sent(cpu, t.sent_weight_, Policy::rank_of(t.parameters(), now));
         t.cpu_.store(cpu, std::memory_order_release);
         // Against the one in change(): either it sees where the task goes, or the CPU there sees the change.
         std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -471,7 +496,7 @@ private:
         p.metrics_.kicks.add();
         hooks_.kick(number(to));
     }
-    [[nodiscard]] unsigned place_for(processor& p, task& t) noexcept
+    [[nodiscard]] unsigned place_for(processor& p, task& t, instant now) noexcept
     {
         const unsigned home = t.cpu();
         if (t.on_cpu_.load(std::memory_order_acquire))
@@ -479,7 +504,7 @@ private:
         const cpu_set allowed = t.affinity_ & all_cpus();
         const bool at_home = allowed.contains(home);
         if (p.queue_.urgent(t)) {
-            const std::uint64_t rank = Policy::rank_of(t.parameters());
+            const std::uint64_t rank = Policy::rank_of(t.parameters(), now);
             if (at_home && balancer_.rank(home) > rank)
                 return home;
             if (const auto cpu = balancer_.least_urgent(home, allowed, rank))
@@ -553,34 +578,40 @@ private:
         p.urgent_ -= t.urgent_;
     }
 
-    // Sets what is wanted of `t` by set(), and sees to it that it happens.
-    template <class Set>
-    void change(task& t, Set set) noexcept
+    // Under changes_lock_, make(changed) changes what is wanted of tasks, calling changed(task) for each, and names one to
+    // be woken, or null. Then sees to it that all that happens.
+    template <class Make>
+    void change(Make make) noexcept
     {
         const state saved = interrupts_.save_and_disable();
+        processor& p = here();
+        sync::inbox<task, &task::notice_hook_> notices; // of tasks that are not given up while theirs are here
         auto guard = changes_lock_.lock(interrupts_);
-        const bool started = t.scheduler_ != nullptr;
-        if (!started) {
-            t.wanted_ = t.parameters();
-            t.wanted_affinity_ = t.affinity_;
-        }
-        set();
-        if (started)
+        task* woken = make([&](task& t) {
             t.changed_.store(true, std::memory_order_relaxed);
-        else
-            take_over_wanted(t);
+            if (t.notice_.announce())
+                notices.push(t);
+        });
+        if (woken && !take_from_sleep(*woken))
+            woken = nullptr;
         guard.unlock();
-        if (started)
-            announce(here(), t);
+        std::atomic_thread_fence(std::memory_order_seq_cst); // against the one in deliver()
+        notices.drain([&](task& t) { forward_change(p, t); });
+        if (woken)
+            send(p, *woken, clock_.now());
         restore(saved);
     }
-    // The CPU that has the task is to take over what is wanted of it.
-    void announce(processor& p, task& t) noexcept
+    // The same; what inherits what changes by calls of inheritance_type with `changed`.
+    template <class Make>
+    void change_inheritance(Make make) noexcept
     {
-        if (!t.notice_.announce())
-            return;
-        std::atomic_thread_fence(std::memory_order_seq_cst); // against the one in deliver()
-        forward_change(p, t);
+        change([&](auto changed) {
+            return make([&](typename inheritance_type::holder& h) {
+                if (h.effective() != h.base())
+                    here().metrics_.inheritances.add();
+                changed(static_cast<task&>(h));
+            });
+        });
     }
     void forward_change(processor& p, task& t) noexcept
     {
@@ -614,12 +645,8 @@ private:
     {
         auto guard = changes_lock_.lock(interrupts_);
         t.changed_.store(false, std::memory_order_relaxed);
-        take_over_wanted(t);
-    }
-    void take_over_wanted(task& t) noexcept
-    {
-        typename Policy::entity& entity = t;
-        entity.set(t.wanted_);
+        if (t.parameters() != t.effective())
+            t.Policy::entity::set(t.effective());
         t.affinity_ = t.wanted_affinity_;
     }
     void requeue_changed(processor& p, task& t, instant now) noexcept

@@ -272,7 +272,10 @@ public:
                 return;
     }
     [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return capped(e.deadline_.nanoseconds()); }
-    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept { return capped(ns(p.deadline)); }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p, instant now) noexcept
+    {
+        return capped((now + p.deadline).nanoseconds());
+    }
     [[nodiscard]] bool urgent(const entity&) const noexcept { return true; }
     [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 

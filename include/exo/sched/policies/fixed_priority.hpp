@@ -122,8 +122,8 @@ public:
     {
         visit([&](entity& e) { return &e == running_ || visitor(e); });
     }
-    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return rank_of(e.parameters_); }
-    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept { return highest - p.priority; }
+    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return rank_of(e.parameters_, {}); }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p, instant) noexcept { return highest - p.priority; }
     [[nodiscard]] bool urgent(const entity&) const noexcept { return true; }
     [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 

@@ -79,7 +79,7 @@ public:
                 return;
     }
     [[nodiscard]] std::uint64_t rank(const entity&) const noexcept { return 0; }
-    [[nodiscard]] static std::uint64_t rank_of(const parameters&) noexcept { return 0; }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters&, instant) noexcept { return 0; }
     [[nodiscard]] bool urgent(const entity&) const noexcept { return false; }
     [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 

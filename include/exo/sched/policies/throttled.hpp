@@ -96,7 +96,10 @@ public:
             policy_.visit_movable(visit);
     }
     [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return policy_.rank(e); }
-    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept { return Policy::rank_of(p); }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p, instant now) noexcept
+    {
+        return Policy::rank_of(p, now);
+    }
     [[nodiscard]] std::uint32_t weight(const entity& e) const noexcept { return policy_.weight(e); }
     [[nodiscard]] bool urgent(const entity& e) const noexcept { return policy_.urgent(e); }
 

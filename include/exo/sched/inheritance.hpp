@@ -1,0 +1,146 @@
+// Priority inheritance (Sha, Rajkumar and Lehoczky 1990): who holds a lock that something more urgent waits for is as
+// urgent until it lets go, and so along a chain of holders that wait themselves.
+//
+// Who waits for what, and with which parameters each is to run; all of it under one lock of the caller's. Functions call
+// changed(holder) for each holder whose effective parameters are not what they were.
+
+#pragma once
+
+#include <cstdint>
+
+#include <exo/base/check.hpp>
+#include <exo/base/list.hpp>
+#include <exo/base/tree.hpp>
+#include <exo/sched/policy.hpp>
+
+namespace exo::sched {
+
+template <SchedPolicy Policy>
+class inheritance {
+public:
+    using parameters = typename Policy::parameters;
+    class lock;
+
+    // What may hold locks and wait for one.
+    class holder {
+    public:
+        // What was asked for; what it inherits or, where nothing is more urgent, the same.
+        [[nodiscard]] const parameters& base() const { return base_; }
+        [[nodiscard]] const parameters& effective() const { return effective_; }
+
+    private:
+        friend inheritance;
+        parameters base_{};
+        parameters effective_{};
+        std::uint64_t rank_{rank_of(parameters{})}; // of effective_
+        lock* waits_for_{};
+        tree_hook waiting_;
+        list<lock, &lock::contended_> holds_; // those that others wait for
+    };
+
+    class lock {
+    public:
+        [[nodiscard]] holder* owner() const { return owner_; }
+        [[nodiscard]] bool contended() const { return contended_.linked(); }
+
+    private:
+        friend inheritance;
+        friend holder;
+        holder* owner_{}; // while it is contended
+        tree<holder, &holder::waiting_, &holder::rank_> waiters_;
+        list_hook contended_;
+    };
+
+    template <class Changed>
+    static void set_base(holder& h, const parameters& base, Changed changed)
+    {
+        h.base_ = base;
+        update(&h, changed);
+    }
+
+    // `h` begins to wait for a lock that `owner` holds. False when that would never end, as the owner waits for `h`.
+    template <class Changed>
+    [[nodiscard]] static bool wait(holder& h, lock& l, holder& owner, Changed changed)
+    {
+        EXO_CHECK(!h.waits_for_ && (!l.contended() || l.owner_ == &owner));
+        for (const holder* o = &owner; o; o = o->waits_for_ ? o->waits_for_->owner_ : nullptr)
+            if (o == &h)
+                return false;
+        if (!l.contended()) {
+            l.owner_ = &owner;
+            owner.holds_.push_back(l);
+        }
+        l.waiters_.insert(h);
+        h.waits_for_ = &l;
+        update(&owner, changed);
+        return true;
+    }
+    // `h` gives up its wait.
+    template <class Changed>
+    static void give_up(holder& h, Changed changed)
+    {
+        lock& l = *h.waits_for_;
+        holder* owner = l.owner_;
+        stop_waiting(h);
+        update(owner, changed);
+    }
+    // The owner of a contended lock lets go. Returns the new one: of the most urgent the first that came.
+    template <class Changed>
+    [[nodiscard]] static holder& hand_over(lock& l, Changed changed)
+    {
+        holder& old = *l.owner_;
+        holder& next = *l.waiters_.first();
+        stop_waiting(next);
+        if (l.contended()) {
+            old.holds_.erase(l);
+            next.holds_.push_back(l);
+            l.owner_ = &next;
+            update(&next, changed);
+        }
+        update(&old, changed);
+        return next;
+    }
+
+private:
+    // As if all began at the same time.
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) { return Policy::rank_of(p, instant{}); }
+
+    static void stop_waiting(holder& h)
+    {
+        lock& l = *h.waits_for_;
+        l.waiters_.erase(h);
+        h.waits_for_ = nullptr;
+        if (!l.waiters_.first()) {
+            l.owner_->holds_.erase(l);
+            l.owner_ = nullptr;
+        }
+    }
+    // Works out what `h` is to run with, and so on along the chain for as long as anything changes.
+    template <class Changed>
+    static void update(holder* h, Changed changed)
+    {
+        while (h) {
+            const holder* best = nullptr;
+            std::uint64_t rank = rank_of(h->base_);
+            for (lock& l : h->holds_)
+                if (const holder* first = l.waiters_.first(); first->rank_ < rank) {
+                    best = first;
+                    rank = first->rank_;
+                }
+            const parameters& effective = best ? best->effective_ : h->base_;
+            if (effective == h->effective_)
+                return;
+            lock* l = h->waits_for_;
+            if (l)
+                l->waiters_.erase(*h);
+            h->effective_ = effective;
+            h->rank_ = rank;
+            if (l)
+                l->waiters_.insert(*h);
+            changed(*h);
+            h = l ? l->owner_ : nullptr;
+        }
+    }
+};
+
+} // namespace exo::sched

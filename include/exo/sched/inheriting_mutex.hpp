@@ -1,0 +1,146 @@
+// A sleeping lock whose holder inherits the urgency of who waits for it (sched/inheritance.hpp), so that a thread waits
+// for what the holder does under the lock and not for others that the holder must let go first. It goes to the most
+// urgent that waits. Not for interrupt handlers.
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+#include <exo/base/check.hpp>
+#include <exo/base/result.hpp>
+#include <exo/base/time.hpp>
+#include <exo/sched/errors.hpp>
+
+namespace exo::sched {
+
+// `Scheduler` is a sched::scheduler.
+template <class Scheduler>
+class inheriting_mutex {
+    using task = typename Scheduler::task;
+    using inheritance = typename Scheduler::inheritance_type;
+
+public:
+    class [[nodiscard]] guard {
+    public:
+        guard(guard&& other) noexcept : mutex_{std::exchange(other.mutex_, nullptr)}, scheduler_{other.scheduler_} {}
+        guard& operator=(guard&&) = delete;
+        ~guard() { unlock(); }
+
+        // By the thread that locked.
+        void unlock() noexcept
+        {
+            if (auto* m = std::exchange(mutex_, nullptr))
+                m->release(*scheduler_);
+        }
+
+    private:
+        friend class inheriting_mutex;
+        guard(inheriting_mutex& m, Scheduler& scheduler) : mutex_{&m}, scheduler_{&scheduler} {}
+        inheriting_mutex* mutex_;
+        Scheduler* scheduler_;
+    };
+
+    inheriting_mutex() = default;
+    inheriting_mutex(const inheriting_mutex&) = delete;
+    inheriting_mutex& operator=(const inheriting_mutex&) = delete;
+    ~inheriting_mutex() { EXO_CHECK(!held()); }
+
+    // Errors: would_deadlock, when the holder waits, perhaps through others, for the calling thread, or is it; timed_out.
+    result<guard> lock(Scheduler& scheduler, instant deadline = instant::never())
+    {
+        return acquire(scheduler, deadline, false);
+    }
+    // The same, and interrupted.
+    result<guard> lock_interruptible(Scheduler& scheduler, instant deadline = instant::never())
+    {
+        return acquire(scheduler, deadline, true);
+    }
+
+    [[nodiscard]] bool held() const noexcept { return owner_.load(std::memory_order_relaxed) != 0; }
+
+private:
+    static constexpr std::uintptr_t contended = 1; // the owner lets go under the scheduler's lock
+
+    static std::uintptr_t word(task& t) { return reinterpret_cast<std::uintptr_t>(&t); }
+    static task& owner_of(std::uintptr_t w) { return *reinterpret_cast<task*>(w & ~contended); }
+    [[nodiscard]] bool owned_by(task& t) const noexcept
+    {
+        return (owner_.load(std::memory_order_acquire) & ~contended) == word(t);
+    }
+
+    result<guard> acquire(Scheduler& scheduler, instant deadline, bool interruptible)
+    {
+        task& self = *scheduler.current();
+        std::uintptr_t expected = 0;
+        if (!owner_.compare_exchange_strong(expected, word(self), std::memory_order_acquire,
+                                            std::memory_order_relaxed))
+            if (auto waited = wait(scheduler, self, deadline, interruptible); !waited)
+                return fail(waited.error());
+        return guard{*this, scheduler};
+    }
+
+    result<void> wait(Scheduler& scheduler, task& self, instant deadline, bool interruptible)
+    {
+        bool acquired = false;
+        bool waits = false;
+        scheduler.change_inheritance([&](auto changed) {
+            std::uintptr_t seen = owner_.load(std::memory_order_relaxed);
+            // While it is contended, the word changes only under the lock that is held here.
+            while (seen == 0 || !(seen & contended)) {
+                const std::uintptr_t wanted = seen == 0 ? word(self) : seen | contended;
+                if (!owner_.compare_exchange_weak(seen, wanted, std::memory_order_acquire, std::memory_order_relaxed))
+                    continue;
+                acquired = seen == 0;
+                break;
+            }
+            if (!acquired)
+                waits = inheritance::wait(self, lock_, owner_of(seen), changed);
+            return static_cast<task*>(nullptr);
+        });
+        if (acquired)
+            return {};
+        if (!waits)
+            return fail(errors::would_deadlock);
+        for (;;) {
+            scheduler.park(deadline);
+            if (owned_by(self))
+                return {};
+            const bool interrupted = interruptible && scheduler.interrupted();
+            if (!interrupted && (deadline == instant::never() || scheduler.now() < deadline))
+                continue;
+            scheduler.change_inheritance([&](auto changed) {
+                acquired = owned_by(self);
+                if (!acquired)
+                    inheritance::give_up(self, changed);
+                return static_cast<task*>(nullptr);
+            });
+            if (acquired)
+                return {};
+            return fail(interrupted ? errors::interrupted : errors::timed_out);
+        }
+    }
+
+    void release(Scheduler& scheduler) noexcept
+    {
+        std::uintptr_t seen = owner_.load(std::memory_order_relaxed);
+        if (!(seen & contended) && owner_.compare_exchange_strong(seen, 0, std::memory_order_release,
+                                                                  std::memory_order_relaxed))
+            return;
+        scheduler.change_inheritance([&](auto changed) -> task* {
+            if (!lock_.contended()) { // all have given up
+                owner_.store(0, std::memory_order_release);
+                return nullptr;
+            }
+            auto& next = static_cast<task&>(inheritance::hand_over(lock_, changed));
+            owner_.store(word(next) | (lock_.contended() ? contended : 0), std::memory_order_release);
+            return &next;
+        });
+    }
+
+    std::atomic<std::uintptr_t> owner_{};
+    typename inheritance::lock lock_;
+};
+
+} // namespace exo::sched
