@@ -8,8 +8,8 @@
 #include <vector>
 
 #include <exo/sched/policies/deadline.hpp>
+#include <exo/sched/policies/fair.hpp>
 #include <exo/sched/policies/fixed_priority.hpp>
-#include <exo/sched/policies/round_robin.hpp>
 #include <exo/sched/policies/throttled.hpp>
 #include <exo/sched/run_queue.hpp>
 
@@ -17,7 +17,7 @@
 
 using namespace exo;
 using real_time = sched::throttled<sched::fixed_priority>;
-using queues = sched::run_queue<sched::deadline, real_time, sched::round_robin>;
+using queues = sched::run_queue<sched::deadline, real_time, sched::fair>;
 using world = sched_test::world<queues>;
 
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include <exo/sched/policies/deadline.hpp>
+#include <exo/sched/policies/fair.hpp>
 #include <exo/sched/policies/fixed_priority.hpp>
-#include <exo/sched/policies/round_robin.hpp>
 #include <exo/sched/policies/throttled.hpp>
 #include <exo/sched/run_queue.hpp>
 #include <laws/policy_laws.hpp>
@@ -20,7 +20,7 @@ namespace {
 
 using real_time = throttled<fixed_priority>;
 static_assert(SchedPolicy<real_time>);
-using queues = run_queue<deadline, real_time, round_robin>;
+using queues = run_queue<deadline, real_time, fair>;
 
 // With shares and periods that random use meets often.
 template <class Policy, int Runtime, int Period>
@@ -40,13 +40,13 @@ shares run(cpu_share share)
     cpu.policy.get<real_time>().set_share(share);
     auto& spinner = cpu.add(queues::parameters::of<real_time>(fixed_priority::fifo(99)));
     auto& behind = cpu.add(queues::parameters::of<real_time>(fixed_priority::fifo(98)));
-    auto& one = cpu.add(queues::parameters::of<round_robin>({}));
-    auto& other = cpu.add(queues::parameters::of<round_robin>({}));
+    auto& one = cpu.add(queues::parameters::of<fair>({}));
+    auto& other = cpu.add(queues::parameters::of<fair>({}));
     for (auto* t : {&spinner, &behind, &one, &other})
         t->jobs = {{instant{}, seconds(1'000'000)}};
     cpu.run_until(instant{} + seconds(100));
     CHECK(behind.ran == duration{});
-    CHECK(one.ran - other.ran <= round_robin::default_slice);
+    CHECK(one.ran - other.ran <= fair::quantum);
     return {spinner.ran, one.ran + other.ran, cpu.idle, cpu.policy.get<real_time>().throttles()};
 }
 
@@ -113,7 +113,7 @@ TEST_CASE("what deadline threads use does not count, and real-time threads that 
     sched_test::one_cpu<queues> cpu;
     auto& urgent = cpu.add(queues::parameters::of<deadline>({milliseconds(40), milliseconds(100), {}}));
     auto& fifo = cpu.add(queues::parameters::of<real_time>(fixed_priority::fifo(10)));
-    auto& normal = cpu.add(queues::parameters::of<round_robin>({}));
+    auto& normal = cpu.add(queues::parameters::of<fair>({}));
     urgent.jobs = normal.jobs = {{instant{}, seconds(1'000'000)}};
     for (std::int64_t second = 0; second < 50; ++second)
         fifo.jobs.push_back({instant{} + seconds(second), milliseconds(500)});
