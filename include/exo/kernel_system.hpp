@@ -38,8 +38,10 @@
 #include <exo/proc/procfs/procfs.hpp>
 #include <exo/proc/thread.hpp>
 #include <exo/proc/wait_status.hpp>
+#include <exo/sched/policies/deadline.hpp>
+#include <exo/sched/policies/fair.hpp>
 #include <exo/sched/policies/fixed_priority.hpp>
-#include <exo/sched/policies/round_robin.hpp>
+#include <exo/sched/policies/throttled.hpp>
 #include <exo/sched/run_queue.hpp>
 #include <exo/sched/scheduler.hpp>
 #include <exo/sync/any_parker.hpp>
@@ -118,7 +120,7 @@ public:
                           shootdown_type>;
     using space_type = mm::address_space<memory_type>;
 
-    using policy_type = sched::run_queue<sched::fixed_priority, sched::round_robin>;
+    using policy_type = sched::run_queue<sched::deadline, sched::throttled<sched::fixed_priority>, sched::fair>;
     using scheduler_type =
         sched::scheduler<policy_type, hal::flat_topology<>, typename P::context_type, typename P::interrupts_type,
                          typename P::cpu_type, typename P::clock_type, typename P::timer_type,

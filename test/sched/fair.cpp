@@ -525,8 +525,8 @@ TEST_CASE("of several that come while an idle thread runs the one due first goes
     CHECK(&c.pick() == &idle);
     CHECK(c.policy.rank(idle) == 1);
     CHECK(c.policy.rank(quick) == 0);
-    CHECK(fair::rank_of(of_kind(kind::idle)) == 1);
-    CHECK(fair::rank_of(with_nice(19)) == 0);
+    CHECK(fair::rank_of(of_kind(kind::idle), {}) == 1);
+    CHECK(fair::rank_of(with_nice(19), {}) == 0);
     CHECK(c.policy.weight(idle) == fair::idle_weight);
     CHECK(!c.policy.urgent(quick));
 }

@@ -202,8 +202,11 @@ public:
             if (&e != running_ && !visit(e))
                 return;
     }
-    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return rank_of(e.parameters_); }
-    [[nodiscard]] static std::uint64_t rank_of(const parameters& p) noexcept { return p.kind == thread_kind::idle; }
+    [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return rank_of(e.parameters_, {}); }
+    [[nodiscard]] static std::uint64_t rank_of(const parameters& p, instant) noexcept
+    {
+        return p.kind == thread_kind::idle;
+    }
     [[nodiscard]] bool urgent(const entity&) const noexcept { return false; }
     [[nodiscard]] std::uint32_t weight(const entity& e) const noexcept { return speeds[e.level_].weight; }
 
