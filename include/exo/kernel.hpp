@@ -139,11 +139,11 @@ private:
 
     [[nodiscard]] result<> handle_fault(thread_type& t, virt_addr at, mm::access how)
     {
-        for (;;) {
+        for (unsigned attempt = 0;; ++attempt) {
             const auto outcome = t.space()->handle_fault(at, how);
             if (outcome)
                 return {};
-            if (outcome.error() != errors::out_of_memory || !killer_.make_room(t))
+            if (outcome.error() != errors::out_of_memory || !killer_.make_room(t, attempt))
                 return fail(outcome.error());
         }
     }

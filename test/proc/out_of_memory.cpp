@@ -5,6 +5,7 @@
 #include <string>
 
 #include <exo/mm/metrics.hpp>
+#include <exo/proc/out_of_memory.hpp>
 
 using namespace exo;
 using namespace world;
@@ -35,6 +36,18 @@ const int killed = wait_status::killed(signal::sigkill).word();
 std::uint64_t kills(simulated_kernel& machine)
 {
     return machine.kernel().memory().counters.out_of_memory_kills.value();
+}
+
+TEST_CASE("who found no memory, but finds that it has come back since, ends nobody")
+{
+    simulated_kernel machine{machine_frames};
+    proc::out_of_memory_killer<kernel_system<sim::kernel_platform>> killer{machine.kernel()};
+    machine.run([&](view& self) {
+        CHECK(killer.make_room(machine.kernel().current_thread(), 0));
+        CHECK(killer.make_room(machine.kernel().current_thread(), 1));
+        self.exit(0);
+    });
+    CHECK(kills(machine) == 0);
 }
 
 TEST_CASE("the hog ends, the innocent live and never notice, and the memory comes back")

@@ -40,14 +40,17 @@ public:
 
     explicit out_of_memory_killer(System& system) : system_{system} {}
 
-    // For a thread that found no memory, and holds no lock that ending a process takes. True: there may be some now.
-    // False: the thread's own process is the one that ends, and has been told so, or there is none to end.
-    [[nodiscard]] bool make_room(thread<System>& t)
+    // For a thread that found no memory, after `attempt` such calls for the same, and holds no lock that ending a process
+    // takes. True: there may be some now. False: the thread's own process is the one that ends, and has been told so, or
+    // there is none to end.
+    [[nodiscard]] bool make_room(thread<System>& t, unsigned attempt)
     {
         const auto before = rounds_.load(std::memory_order_acquire);
         auto guard = lock_.lock(system_.parker());
         if (rounds_.load(std::memory_order_relaxed) != before)
             return true; // somebody else made room meanwhile
+        if (attempt < attempts && !system_.memory().frames.below(mm::watermark::high))
+            return true; // or did so before this thread came here
         const auto own = t.process().find_image();
         candidate worst;
         bool ending = false;
@@ -83,6 +86,8 @@ public:
     }
 
 private:
+    static constexpr unsigned attempts = 8; // to go on without ending anything, where there seems to be memory
+
     struct candidate {
         ref<process_type> chosen;
         ref<image_type> image;
