@@ -95,3 +95,22 @@ TEST_CASE("under the scheduler, a deadline thread that yields sleeps until its n
     w.run();
     CHECK(began == std::vector<std::uint64_t>{0, 10, 20, 30});
 }
+
+TEST_CASE("under the scheduler, a deadline thread runs on when real-time threads may run again, and they do after it")
+{
+    world w;
+    instant until{}, hog_done{};
+    start(w, "hog", fifo, [&] {
+        w.machine.spend(milliseconds(1'200));
+        hog_done = w.sched.now();
+    });
+    start(w, "urgent", due(milliseconds(40), milliseconds(100), milliseconds(100)), [&] {
+        w.sched.park(instant{} + milliseconds(980));
+        w.machine.spend(milliseconds(39)); // beyond the end of their period
+        until = w.sched.now();
+    });
+    w.run();
+    CHECK(w.all_ended());
+    CHECK(until == instant{} + milliseconds(1'019));
+    CHECK(hog_done == instant{} + milliseconds(1'269)); // 950 until 950, and 250 from 1019
+}

@@ -72,6 +72,25 @@ TEST_CASE("a throttled policy keeps the laws of a policy")
         });
 }
 
+TEST_CASE("a run queue of policies that hold threads back keeps the laws of a policy")
+{
+    using often = held<fixed_priority, 7, 10>;
+    using mixed = run_queue<deadline, often, fair>;
+    laws::check_policy<mixed, false>(
+        [](auto& e, unsigned i) {
+            if (i % 3 == 0)
+                e.set(mixed::parameters::of<deadline>(
+                    {milliseconds(1 + i % 4), milliseconds(8), milliseconds(8 + i % 9)}));
+            else if (i % 3 == 1)
+                e.set(mixed::parameters::of<often>(fixed_priority::round_robin(1 + i % 9)));
+            else
+                e.set(mixed::parameters::of<fair>({}));
+        },
+        [](auto& e) {
+            e.set(mixed::parameters::of<deadline>({milliseconds(2), milliseconds(9), milliseconds(10)}));
+        });
+}
+
 TEST_CASE("normal threads live beside a FIFO thread that never gives up the CPU: they have 5 % of it")
 {
     const auto s = run(cpu_share{});

@@ -16,7 +16,8 @@
 //  - preempts(woken, running) tells whether a newly queued entity should take the CPU from the one that runs. Then, if
 //    the running one is requeued as preempted, pick() does not return it.
 //  - size() counts those queued that may run. next_release() is when it grows by itself (entities that used up what
-//    they may use in a period come back), or never(); pick() sees to it that it does.
+//    they may use in a period come back), or never(); pick(now) sees to it that it does. A policy of which it ever does
+//    has release(now) too, which does that alone.
 //  - visit_movable(visit) calls visit(e) for queued entities that may run, the one that another CPU should rather take
 //    first, until visit returns false. `visit` changes nothing.
 //  - rank(e): of two entities anywhere in the machine the one of smaller rank should run, if only one can. Those that
@@ -68,5 +69,13 @@ concept SchedPolicy = std::equality_comparable<typename T::parameters> &&
         { other.parameters() } -> std::same_as<typename T::parameters>;
         { T::rank_of(parameters, now) } noexcept -> std::same_as<std::uint64_t>;
     };
+
+// For policies made of policies, which pick from one of them and must not keep the others' entities back.
+template <SchedPolicy Policy>
+void release(Policy& policy, instant now) noexcept
+{
+    if constexpr (requires { policy.release(now); })
+        policy.release(now);
+}
 
 } // namespace exo::sched

@@ -104,8 +104,10 @@ public:
     {
         visit(e, [&](auto& policy, auto& part) { policy.dequeue(part); });
     }
+    void release(instant now) noexcept { (sched::release(get<Policies>(), now), ...); }
     entity* pick(instant now) noexcept
     {
+        release(now);
         entity* next = nullptr;
         (void)((next = downcast(get<Policies>().pick(now))) || ...);
         return next;
@@ -130,7 +132,7 @@ public:
     [[nodiscard]] bool preempts(const entity& woken, const entity& running) const noexcept
     {
         if (woken.index_ != running.index_)
-            return woken.index_ < running.index_;
+            return woken.index_ < running.index_ && any_may_run(woken.index_);
         bool wins = false;
         visit(woken, [&]<class Policy, class Part>(const Policy& policy, const Part& part) {
             wins = policy.preempts(part, static_cast<const Part&>(running));
@@ -198,6 +200,12 @@ private:
     static std::uint64_t rank_in(std::size_t index, std::uint64_t within)
     {
         return index * rank_limit + (within < rank_limit ? within : rank_limit - 1);
+    }
+
+    // A policy that holds all of its entities back has none that may, though one has just been woken.
+    [[nodiscard]] bool any_may_run(std::size_t index) const
+    {
+        return ((index_of<Policies> == index && get<Policies>().size() != 0) || ...);
     }
 
     template <class Part>

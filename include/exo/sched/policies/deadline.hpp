@@ -210,13 +210,17 @@ public:
             leave_ready(e);
         e.where_ = entity::place::outside;
     }
-    entity* pick(instant now) noexcept
+    void release(instant now) noexcept
     {
-        EXO_CHECK(!running_);
         for (entity* e = waiting_.first(); e && e->release_ <= now; e = waiting_.first()) {
             waiting_.erase(*e);
             place(*e, now);
         }
+    }
+    entity* pick(instant now) noexcept
+    {
+        EXO_CHECK(!running_);
+        release(now);
         running_ = ready_.first();
         if (running_)
             --size_;

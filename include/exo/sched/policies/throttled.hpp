@@ -48,6 +48,11 @@ public:
         policy_.enqueue(e, how, now);
     }
     void dequeue(entity& e) noexcept { policy_.dequeue(e); }
+    void release(instant now) noexcept
+    {
+        advance(now, duration{});
+        sched::release(policy_, now);
+    }
     entity* pick(instant now) noexcept
     {
         advance(now, duration{});
