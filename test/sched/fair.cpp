@@ -301,9 +301,7 @@ TEST_CASE("fair decides as EEVDF by its definition does, under random use")
                 if (whole)
                     REQUIRE(real.over);
                 if (real.over || random() % 4 == 0) {
-                    put_back(real.over      ? departure::turn_over
-                             : random() % 2 ? departure::preempted
-                                            : departure::yielded);
+                    put_back(real.over ? departure::turn_over : static_cast<departure>(random() % 3));
                     pick();
                 }
             }
@@ -434,6 +432,9 @@ TEST_CASE("shares converge to the weights of all nice levels and of idle")
         weights += fair::weight_of(threads[static_cast<std::size_t>(i)].parameters());
         c.wake(threads[static_cast<std::size_t>(i)]);
     }
+    double expected = 1024.0 * 86.736; // 1.25^20
+    for (int nice = -20; nice <= 19; ++nice, expected /= 1.25)
+        CHECK(std::abs(fair::weight_of(with_nice(nice)) / expected - 1) < 0.05);
     CHECK(fair::weight_of(with_nice(-20)) == 88761);
     CHECK(fair::weight_of(with_nice(0)) == 1024);
     CHECK(fair::weight_of(with_nice(19)) == 15);
@@ -635,6 +636,21 @@ TEST_CASE("credit is worth one request at most after sleep, whatever others owed
     CHECK(std::abs((here.policy.lag(creditor) - fair::quantum).nanoseconds()) <= 2);
 }
 
+TEST_CASE("debt is the longest request at most after sleep")
+{
+    cpu c;
+    thread debtor, other;
+    c.wake(debtor);
+    c.wake(other);
+    CHECK(&c.pick() == &debtor);
+    for (int late = 0; late < 3; ++late) // so much that the timer must be broken
+        c.run(seconds(10));
+    CHECK(c.policy.lag(debtor) == milliseconds(-150));
+    c.leave(debtor);
+    c.wake(debtor);
+    CHECK(c.policy.lag(debtor) == duration{} - fair::longest_request);
+}
+
 TEST_CASE("a thread keeps its lag, as service, when its weight or its CPU changes")
 {
     cpu here, there;
@@ -775,16 +791,28 @@ TEST_CASE("a thousand of the least weight that owe most, beside one of the great
 TEST_CASE("what another CPU should take comes in the order in which it is due, without the one that runs")
 {
     cpu c;
-    std::vector<thread> threads(5);
-    for (std::size_t i = 0; i < threads.size(); ++i) {
-        threads[i].set(with_nice(0, milliseconds(10 - static_cast<int>(i))));
-        c.wake(threads[i]);
+    std::vector<thread> threads(300);
+    std::mt19937 random{1};
+    std::vector<thread*> by_due;
+    for (thread& t : threads) {
+        t.set(with_nice(static_cast<int>(random() % 40) - 20,
+                        random() % 3 ? fair::quantum : microseconds(100 + random() % 9900)));
+        by_due.push_back(&t);
+        c.wake(t);
     }
-    CHECK(&c.pick() == &threads[4]);
-    std::vector<thread*> seen;
-    c.policy.visit_movable([&](fair::entity& e) {
-        seen.push_back(static_cast<thread*>(&e));
-        return seen.size() < 3;
+    std::ranges::stable_sort(by_due, {}, [](thread* t) {
+        return static_cast<double>(t->parameters().request.nanoseconds()) / fair::weight_of(t->parameters());
     });
-    CHECK(seen == std::vector<thread*>{&threads[3], &threads[2], &threads[1]});
+    const auto movable = [&](std::size_t limit) {
+        std::vector<thread*> seen;
+        c.policy.visit_movable([&](fair::entity& e) {
+            seen.push_back(static_cast<thread*>(&e));
+            return seen.size() < limit;
+        });
+        return seen;
+    };
+    CHECK(movable(1000) == by_due);
+    CHECK(movable(3) == std::vector(by_due.begin(), by_due.begin() + 3));
+    CHECK(&c.pick() == by_due[0]);
+    CHECK(movable(1000) == std::vector(by_due.begin() + 1, by_due.end()));
 }

@@ -16,15 +16,21 @@
 //    that is not idle, while an idle one runs. So lag lies between -r and max(r, quantum), whatever the others request.
 //  - Yielding gives up the rest of the request as if it had been served.
 //
-// A tree by due time, augmented with the least v below, finds the next in logarithmic time; the one that runs keeps its
-// place meanwhile.
+// Threads of one weight that request a quantum at a time come due in the order in which they were served: each weight
+// has a lane, a list at whose end such a thread is put back, and whose head is the first to be eligible and the first
+// to be due. Whoever would not be last in its lane (who joined, was preempted, or requests more or less) stands in a
+// tree by due time, augmented with the least v below. So to choose and to put back takes constant time for each weight
+// in use, plus what is logarithmic in the size of the tree. The one that runs keeps its place meanwhile.
 
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include <exo/base/check.hpp>
+#include <exo/base/list.hpp>
 #include <exo/base/tree.hpp>
 #include <exo/sched/policy.hpp>
 
@@ -77,7 +83,7 @@ public:
         void set(const fair::parameters& p)
         {
             EXO_CHECK(p.kind <= thread_kind::idle && p.nice >= lowest_nice && p.nice <= highest_nice);
-            EXO_CHECK(p.request >= shortest_request && p.request <= longest_request && !hook_.linked());
+            EXO_CHECK(p.request >= shortest_request && p.request <= longest_request && !inside());
             parameters_ = p;
             level_ = level_of(p);
         }
@@ -85,6 +91,7 @@ public:
 
     private:
         friend fair;
+        [[nodiscard]] bool inside() const { return lane_hook_.linked() || tree_hook_.linked(); }
         [[nodiscard]] bool idle() const { return parameters_.kind == thread_kind::idle; }
         [[nodiscard]] std::int64_t weight() const { return speeds[level_].weight; }
         // How far `service` carries it in virtual time.
@@ -94,9 +101,12 @@ public:
                                              (inverse_bits - service_bits));
         }
 
-        tree_hook hook_;
+        // One of the two hooks is linked while it is queued or runs.
+        list_hook lane_hook_;
         virtual_time due_;
         virtual_time v_;
+        std::uint64_t since_{}; // the order among those due at one time
+        tree_hook tree_hook_;
         virtual_time least_; // v of all below it in the tree, and its own
         std::int64_t lag_{}; // while outside; scaled by service_bits
         fair::parameters parameters_;
@@ -114,7 +124,7 @@ public:
         e.due_ = e.v_ + e.distance(e.parameters_.request);
         sum_ += product(e.weight(), e.v_ - base_);
         weight_ += e.weight();
-        queue_.insert(e);
+        place(e);
         ++size_;
         if (running_ && running_->idle() && !e.idle() && (!newcomer_ || e.due_ < newcomer_->due_))
             newcomer_ = &e;
@@ -124,7 +134,7 @@ public:
         e.lag_ = scaled_lag(e);
         sum_ -= product(e.weight(), e.v_ - base_);
         weight_ -= e.weight();
-        queue_.erase(e);
+        displace(e);
         if (&e == running_)
             running_ = nullptr;
         else
@@ -155,13 +165,13 @@ public:
             advance(e, e.due_ - e.v_);
         const bool served = !(e.v_ < e.due_);
         if (!served && why == departure::preempted) {
-            queue_.resummarize(e);
+            keep_place(e);
             return;
         }
-        queue_.erase(e);
+        displace(e);
         if (served)
             e.due_ = next_due(e);
-        queue_.insert(e);
+        place(e);
     }
 
     bool tick(entity& e, duration ran, instant) noexcept
@@ -198,9 +208,29 @@ public:
     template <class Visit>
     void visit_movable(Visit visit)
     {
-        for (entity& e : queue_)
-            if (&e != running_ && !visit(e))
+        lane::iterator in_lane[lane_count];
+        for (std::size_t i = 0; i < lane_count; ++i)
+            in_lane[i] = lanes_[i].begin();
+        entity* in_tree = tree_.first();
+        for (std::uint64_t left = occupied_;;) {
+            entity* first = in_tree;
+            std::size_t from = lane_count;
+            for (std::uint64_t rest = left; rest != 0; rest &= rest - 1) {
+                const auto i = static_cast<std::size_t>(std::countr_zero(rest));
+                if (!first || order_of(*in_lane[i]) < order_of(*first)) {
+                    first = &*in_lane[i];
+                    from = i;
+                }
+            }
+            if (!first)
                 return;
+            if (from == lane_count)
+                in_tree = tree_.next(*first);
+            else if (++in_lane[from] == lanes_[from].end())
+                left &= ~bit(from);
+            if (first != running_ && !visit(*first))
+                return;
+        }
     }
     [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return rank_of(e.parameters_, {}); }
     [[nodiscard]] static std::uint64_t rank_of(const parameters& p, instant) noexcept
@@ -286,20 +316,94 @@ private:
         sum_ += e.weight() * distance;
     }
 
-    // Of those eligible the one due first. Among any there is one whose v is not above the mean.
-    entity* first_eligible() const
+    struct order {
+        virtual_time due;
+        std::uint64_t since;
+        friend bool operator<(const order& a, const order& b)
+        {
+            const std::int64_t later = a.due - b.due;
+            return later < 0 || (later == 0 && a.since < b.since);
+        }
+    };
+    static order order_of(const entity& e) { return {e.due_, e.since_}; }
+    static constexpr std::uint64_t bit(std::size_t lane) { return std::uint64_t{1} << lane; }
+
+    // Behind all that are due at the same time.
+    void place(entity& e)
     {
-        entity* at = queue_.first();
-        if (!at || eligible(at->v_))
+        e.since_ = ++placed_;
+        if (e.parameters_.request == quantum) {
+            lane& own = lanes_[e.level_];
+            const entity* last = own.back();
+            if (!last || !(e.due_ < last->due_ || e.v_ < last->v_)) {
+                own.push_back(e);
+                occupied_ |= bit(e.level_);
+                return;
+            }
+        }
+        tree_.insert(e);
+    }
+    void displace(entity& e)
+    {
+        if (e.tree_hook_.linked()) {
+            tree_.erase(e);
+            return;
+        }
+        lanes_[e.level_].erase(e);
+        if (lanes_[e.level_].empty())
+            occupied_ &= ~bit(e.level_);
+    }
+    // Where it was in order, with a greater v.
+    void keep_place(entity& e)
+    {
+        if (e.tree_hook_.linked()) {
+            tree_.resummarize(e);
+        } else if (&e != lanes_[e.level_].back()) {
+            displace(e);
+            tree_.insert(e);
+        }
+    }
+
+    // Of those eligible the one due first. Among any there is one whose v is not above the mean.
+    entity* first_eligible()
+    {
+        if (weight_ == 0)
+            return nullptr;
+        const std::int64_t mean = quotient(sum_, weight_);
+        entity* first = first_eligible_in_tree(mean);
+        // Without branches that depend on the heads, which no processor could predict.
+        constexpr std::int64_t not_now = std::numeric_limits<std::int64_t>::max();
+        std::int64_t earliest = first ? first->due_ - base_ : not_now;
+        for (std::uint64_t left = occupied_; left != 0; left &= left - 1) {
+            entity* head = &*lanes_[std::countr_zero(left)].begin();
+            std::int64_t due = head->due_ - base_;
+            due = head->v_ - base_ <= mean ? due : not_now;
+            if (due == earliest && due != not_now) [[unlikely]] {
+                first = first->since_ < head->since_ ? first : head;
+                continue;
+            }
+            first = due < earliest ? head : first;
+            earliest = due < earliest ? due : earliest;
+        }
+        return first;
+    }
+    entity* first_eligible_in_tree(std::int64_t mean) const
+    {
+        const auto reached = [&](virtual_time v) { return v - base_ <= mean; };
+        entity* at = tree_.first();
+        if (!at || reached(at->v_))
             return at;
-        for (at = queue_.root();;) {
-            entity* left = queue_.left_of(*at);
-            if (left && eligible(left->least_))
+        at = tree_.root();
+        if (!reached(at->least_))
+            return nullptr;
+        for (;;) {
+            entity* left = tree_.left_of(*at);
+            if (left && reached(left->least_))
                 at = left;
-            else if (eligible(at->v_))
+            else if (reached(at->v_))
                 return at;
             else
-                at = queue_.right_of(*at);
+                at = tree_.right_of(*at);
         }
     }
     static bool summarize(entity& e, const entity* left, const entity* right)
@@ -314,7 +418,13 @@ private:
         return changed;
     }
 
-    tree<entity, &entity::hook_, &entity::due_, &fair::summarize> queue_;
+    static constexpr std::size_t lane_count = highest_nice - lowest_nice + 2;
+    using lane = list<entity, &entity::lane_hook_>;
+
+    lane lanes_[lane_count]; // of request `quantum`, by level; neither due_ nor v_ decreases along one
+    std::uint64_t occupied_{};
+    tree<entity, &entity::tree_hook_, &fair::order_of, &fair::summarize> tree_;
+    std::uint64_t placed_{};
     std::int64_t weight_{}; // W: of all in the queue
     wide sum_{};            // of w(v - base_) over all in the queue: V is base_ + sum_ / weight_
     virtual_time base_;     // anywhere near
