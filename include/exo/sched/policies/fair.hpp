@@ -371,7 +371,7 @@ private:
             return nullptr;
         const std::int64_t mean = quotient(sum_, weight_);
         entity* first = first_eligible_in_tree(mean);
-        // Without branches that depend on the heads, which no processor could predict.
+        // Choices that are hard to predict, in a form that the compiler makes conditional moves of where it can.
         constexpr std::int64_t not_now = std::numeric_limits<std::int64_t>::max();
         std::int64_t earliest = first ? first->due_ - base_ : not_now;
         for (std::uint64_t left = occupied_; left != 0; left &= left - 1) {
