@@ -22,7 +22,7 @@ public:
     template <auto Function>
     void set(nr n)
     {
-        record(n, Function);
+        record(n, static_cast<decltype(Function)>(nullptr)); // only its type, not the function
     }
     template <class R, class... Args>
     void record([[maybe_unused]] nr n, result<R> (*)(linux_abi::call<system_type>&, Args...))

@@ -16,6 +16,11 @@
 #include <exo/proc/wait_status.hpp>
 #include <exo/sim/kernel.hpp>
 
+// In kernel_instance.cpp.
+extern template class exo::kernel_system<exo::sim::kernel_platform>;
+extern template class exo::kernel<exo::sim::kernel_platform>;
+extern template class exo::proc::out_of_memory_killer<exo::kernel_system<exo::sim::kernel_platform>>;
+
 namespace world {
 
 using exo::proc::signal;

@@ -800,8 +800,9 @@ TEST_CASE("what another CPU should take comes in the order in which it is due, w
         by_due.push_back(&t);
         c.wake(t);
     }
-    std::ranges::stable_sort(by_due, {}, [](thread* t) {
-        return static_cast<double>(t->parameters().request.nanoseconds()) / fair::weight_of(t->parameters());
+    std::ranges::sort(by_due, {}, [](thread* t) {
+        const auto request = static_cast<double>(t->parameters().request.nanoseconds());
+        return std::pair{request / fair::weight_of(t->parameters()), t};
     });
     const auto movable = [&](std::size_t limit) {
         std::vector<thread*> seen;
