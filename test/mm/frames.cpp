@@ -515,6 +515,7 @@ struct interrupted {
     };
     static void fence(std::memory_order) noexcept {}
     static void pause() noexcept {}
+    static void back_off(unsigned) noexcept {}
 
     using state = bool;
     state save_and_disable() noexcept { return std::exchange(taken, false); }

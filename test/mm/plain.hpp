@@ -86,6 +86,7 @@ static_assert(exo::hal::PhysAccess<memory>);
 // There may be more threads than CPUs of the host: who waits for another lets it run.
 struct atomics : exo::hal::standard_atomics {
     static void pause() noexcept { std::this_thread::yield(); }
+    static void back_off(unsigned) noexcept { pause(); }
 };
 using frame_allocator = exo::mm::frame_allocator<interrupts, moving_cpus, atomics>;
 

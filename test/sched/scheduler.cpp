@@ -361,7 +361,7 @@ TEST_CASE("threads go to the CPU they were started on, through its inbox, and st
     CHECK(ran == std::array{2, 2, 2});
     CHECK(metrics.value("exo_sched_tasks_started_total") == 7);
     CHECK(metrics.value("exo_sched_tasks_ended_total") == 7);
-    CHECK(metrics.value("exo_sched_wake_ups_remote_total") == 4);
+    CHECK(metrics.value("exo_sched_sent_total") == 4);
     CHECK(metrics.value("exo_sched_migrations_total") == 0);
     CHECK(metrics.value("exo_sched_parks_total") == 30);
     CHECK(metrics.value("exo_sched_parks_timed_total") == 30);

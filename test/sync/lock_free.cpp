@@ -25,19 +25,19 @@ TEST_CASE("an inbox gives its owner everything in the order it was pushed, and s
     letters inbox;
     letter some[3];
     CHECK(inbox.empty());
-    CHECK(inbox.push(some[0]));
-    CHECK(!inbox.push(some[1]));
+    CHECK(inbox.push(some[0]).was_empty);
+    CHECK(!inbox.push(some[1]).was_empty);
     CHECK(!inbox.empty());
     std::vector<letter*> got;
     inbox.drain([&](letter& l) {
         got.push_back(&l);
         if (&l == &some[0])
-            CHECK(inbox.push(some[2])); // while the owner is at it: for the next time
+            CHECK(inbox.push(some[2]).was_empty); // while the owner is at it: for the next time
     });
     CHECK(got == std::vector<letter*>{&some[0], &some[1]});
     inbox.drain([&](letter& l) {
         got.push_back(&l);
-        CHECK(inbox.push(some[0])); // again
+        CHECK(inbox.push(some[0]).was_empty); // again
     });
     CHECK(got.back() == &some[2]);
     inbox.drain([](letter&) {});
@@ -58,7 +58,7 @@ TEST_CASE("senders that run truly at once lose nothing, and each one's letters s
                 letter& l = all[static_cast<std::size_t>(s * each + i)];
                 l.from = s;
                 l.number = i;
-                told += inbox.push(l);
+                told += inbox.push(l).was_empty;
             }
         });
     int next[senders]{};

@@ -6,6 +6,8 @@
 //    std::atomic_thread_fence.
 //  - pause() changes nothing. A loop that waits for what another CPU does calls it once a round: whoever runs the CPUs
 //    may let the others go first.
+//  - back_off(n) changes nothing either: it lets about n times the time of a cache miss pass, so that others finish what
+//    the caller would disturb. It waits for nobody.
 //  - Code written over one Atomics reads and writes what several CPUs use at once through it alone.
 
 #pragma once
@@ -29,6 +31,7 @@ concept Atomics = requires(typename T::template atomic<void*>& a, void*& expecte
     { n.fetch_and(1, order) } noexcept -> std::same_as<std::uint64_t>;
     { T::fence(order) } noexcept -> std::same_as<void>;
     { T::pause() } noexcept -> std::same_as<void>;
+    { T::back_off(1u) } noexcept -> std::same_as<void>;
 };
 
 struct standard_atomics {
@@ -41,6 +44,11 @@ struct standard_atomics {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
+    }
+    static void back_off(unsigned times) noexcept
+    {
+        for (unsigned i = 0; i < times; ++i)
+            pause();
     }
 };
 static_assert(Atomics<standard_atomics>);

@@ -51,6 +51,9 @@ public:
         list_hook contended_;
     };
 
+    // Of its effective parameters, as if all began at the same time.
+    [[nodiscard]] static std::uint64_t rank(const holder& h) { return h.rank_; }
+
     template <class Changed>
     static void set_base(holder& h, const parameters& base, Changed changed)
     {
@@ -102,7 +105,6 @@ public:
     }
 
 private:
-    // As if all began at the same time.
     [[nodiscard]] static std::uint64_t rank_of(const parameters& p) { return Policy::rank_of(p, instant{}); }
 
     static void stop_waiting(holder& h)

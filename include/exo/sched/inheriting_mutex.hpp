@@ -96,13 +96,13 @@ private:
                 break;
             }
             if (!acquired)
-                waits = inheritance::wait(self, lock_, owner_of(seen), changed);
+                waits = wait_for(scheduler, self, owner_of(seen), changed);
             return static_cast<task*>(nullptr);
         });
         if (acquired)
             return {};
         if (!waits)
-            return fail(errors::would_deadlock);
+            return fail(counted(scheduler, errors::would_deadlock));
         for (;;) {
             scheduler.park(deadline);
             if (owned_by(self))
@@ -118,8 +118,21 @@ private:
             });
             if (acquired)
                 return {};
-            return fail(interrupted ? errors::interrupted : errors::timed_out);
+            return fail(counted(scheduler, interrupted ? errors::interrupted : errors::timed_out));
         }
+    }
+
+    template <class Changed>
+    bool wait_for(Scheduler& scheduler, task& self, task& owner, Changed changed)
+    {
+        if (inheritance::rank(self) < inheritance::rank(owner))
+            scheduler.count_inversion();
+        return inheritance::wait(self, lock_, owner, changed);
+    }
+    static error counted(Scheduler& scheduler, error e)
+    {
+        scheduler.count(e);
+        return e;
     }
 
     void release(Scheduler& scheduler) noexcept

@@ -109,6 +109,7 @@ public:
         static instant ring(timer& t, instant) noexcept
         {
             task& sleeper = static_cast<alarm&>(t).sleeper;
+            sleeper.scheduler_->here().metrics_.timeouts.add();
             sleeper.scheduler_->unpark(&sleeper);
             return instant::never();
         }
@@ -127,6 +128,7 @@ public:
         std::uint32_t sent_weight_{}; // as it counts on its way
         bool urgent_{};
         instant ran_until_{};
+        instant woken_at_{instant::never()}; // until it runs
         std::atomic<bool> queued_{}; // in its CPU's queue, or running from it
         std::atomic<bool> on_cpu_{}; // its stack is in use
 
@@ -143,6 +145,7 @@ public:
         // Snapshots, when read by another CPU.
         [[nodiscard]] duration idle_time() const noexcept { return idle_.run_time(); }
         [[nodiscard]] std::size_t waiting() const noexcept { return queue_.size(); }
+        [[nodiscard]] const Policy& queue() const noexcept { return queue_; }
         [[nodiscard]] const sched::metrics<Recording>& metrics() const noexcept { return metrics_; }
 
     private:
@@ -230,6 +233,8 @@ public:
         processor& p = here();
         EXO_CHECK(p.current_ != &p.idle_);
         p.metrics_.tasks_ended.add();
+        if constexpr (Recording::on)
+            tasks_alive_.fetch_sub(1, std::memory_order_relaxed);
         p.current_->state_.store(task_state::ended, std::memory_order_relaxed);
         leave(p);
         EXO_PANIC("a task that ended was resumed");
@@ -286,7 +291,7 @@ public:
     {
         const state saved = interrupts_.save_and_disable();
         if (take_from_sleep(*t))
-            send(here(), *t, clock_.now());
+            wake(here(), *t);
         restore(saved);
     }
 
@@ -370,6 +375,8 @@ public:
     void set_parameters(task& t, const parameters_type& parameters) noexcept
     {
         change_inheritance([&](auto changed) {
+            if constexpr (Recording::on)
+                record_change(t.scheduler_ ? t.base() : t.parameters(), parameters);
             if (t.scheduler_)
                 inheritance_type::set_base(t, parameters, changed);
             else
@@ -380,9 +387,13 @@ public:
     // Of the CPUs in `cpus` those count that exist; the rest may be there or not. Errors: no_allowed_cpu_online.
     [[nodiscard]] result<void> set_affinity(task& t, const cpu_set& cpus) noexcept
     {
-        if ((cpus & all_cpus()).empty())
-            return fail(errors::no_allowed_cpu_online);
+        if ((cpus & all_cpus()).empty()) {
+            const error e{errors::no_allowed_cpu_online};
+            count(e);
+            return fail(e);
+        }
         change([&](auto changed) {
+            here().metrics_.affinity_changes.add();
             t.wanted_affinity_ = cpus;
             if (t.scheduler_)
                 changed(t);
@@ -404,6 +415,14 @@ public:
         return t.scheduler_ ? t.wanted_affinity_ : t.affinity_;
     }
 
+    // An error that the caller reports of threads counts among the scheduler's.
+    void count(error e) noexcept
+    {
+        const state saved = interrupts_.save_and_disable();
+        here().metrics_.count(e);
+        interrupts_.restore(saved);
+    }
+
     // For reading: queue lengths, idle time.
     [[nodiscard]] std::span<const processor> processors() const { return processors_; }
     // The sum of the weights of a CPU's ready threads, those on their way to it included. Counted where there are several.
@@ -423,6 +442,8 @@ public:
 private:
     template <class Scheduler>
     friend class inheriting_mutex;
+
+    void count_inversion() noexcept { here().metrics_.inversions.add(); }
 
     // Of the calling CPU; interrupts are off wherever it is used for more than a hint.
     [[nodiscard]] processor& here() const noexcept { return processors_[cpu_.current_cpu()]; }
@@ -452,6 +473,8 @@ private:
         }
         context_.prepare(t.context_, t.stack_, &enter, &t);
         p.metrics_.tasks_started.add();
+        if constexpr (Recording::on)
+            p.metrics_.most_tasks.record(tasks_alive_.fetch_add(1, std::memory_order_relaxed) + 1);
         const instant now = clock_.now();
         if (cpu && may_run_on(processors_[*cpu], t))
             deliver(p, t, processors_[*cpu], now);
@@ -468,6 +491,13 @@ private:
             return false;
         here().metrics_.wake_ups.add();
         return true;
+    }
+    void wake(processor& p, task& t) noexcept
+    {
+        const instant now = clock_.now();
+        if constexpr (Recording::on)
+            t.woken_at_ = now;
+        send(p, t, now);
     }
     // A ready task goes to a CPU. Interrupts are off.
     void send(processor& p, task& t, instant now) noexcept
@@ -487,8 +517,18 @@ private:
         t.cpu_.store(cpu, std::memory_order_release);
         // Against the one in change(): either it sees where the task goes, or the CPU there sees the change.
         std::atomic_thread_fence(std::memory_order_seq_cst);
-        p.metrics_.remote_wake_ups.add();
-        if (to.inbox_.push(t))
+        p.metrics_.sent.add();
+        post(p, to, to.inbox_, t);
+    }
+    template <class Inbox, class Element>
+    void post(processor& p, processor& to, Inbox& inbox, Element& e) noexcept
+    {
+        const auto pushed = inbox.push(e);
+        p.metrics_.inbox_attempts.add(pushed.attempts);
+        p.metrics_.inbox_retries.add(pushed.attempts - 1);
+        if (pushed.contended)
+            p.metrics_.inbox_failures.add();
+        if (pushed.was_empty)
             kick(p, to);
     }
     void kick(processor& p, processor& to) noexcept
@@ -546,8 +586,11 @@ private:
     }
     void see_whether_it_preempts(processor& p, task& t) noexcept
     {
-        if (p.current_ == &p.idle_ || p.queue_.preempts(t, *p.current_)) {
+        const bool idle = p.current_ == &p.idle_;
+        if (idle || p.queue_.preempts(t, *p.current_)) {
             p.need_switch_.store(true, std::memory_order_relaxed);
+            if (!idle)
+                p.metrics_.preemptions.add();
             return;
         }
         arm_for_turn(p);
@@ -590,7 +633,7 @@ private:
         task* woken = make([&](task& t) {
             t.changed_.store(true, std::memory_order_relaxed);
             if (t.notice_.announce())
-                notices.push(t);
+                (void)notices.push(t);
         });
         if (woken && !take_from_sleep(*woken))
             woken = nullptr;
@@ -598,8 +641,17 @@ private:
         std::atomic_thread_fence(std::memory_order_seq_cst); // against the one in deliver()
         notices.drain([&](task& t) { forward_change(p, t); });
         if (woken)
-            send(p, *woken, clock_.now());
+            wake(p, *woken);
         restore(saved);
+    }
+    void record_change(const parameters_type& before, const parameters_type& after) noexcept
+    {
+        auto& m = here().metrics_;
+        if (before != after)
+            m.parameter_changes.add();
+        if constexpr (requires { after.policy_index(); })
+            if (before.policy_index() != after.policy_index())
+                m.policy_changes.add();
     }
     // The same; what inherits what changes by calls of inheritance_type with `changed`.
     template <class Make>
@@ -618,8 +670,8 @@ private:
         processor& to = processors_[t.cpu_.load(std::memory_order_acquire)];
         if (&to == &p)
             take_over_change(p, t, clock_.now());
-        else if (to.changes_.push(t))
-            kick(p, to);
+        else
+            post(p, to, to.changes_, t);
     }
     // A notice has come. While it is held the task is not given up by others.
     void take_over_change(processor& p, task& t, instant now) noexcept
@@ -683,8 +735,7 @@ private:
         p.request_rank_ = rank;
         p.requesting_.store(true, std::memory_order_relaxed);
         p.metrics_.steals_tried.add();
-        if (from.requests_.push(p))
-            kick(p, from);
+        post(p, from, from.requests_, p);
     }
     void answer(processor& p, processor& thief, instant now) noexcept
     {
@@ -696,6 +747,7 @@ private:
             move(p, *t, thief, now);
             settle(p);
         } else {
+            p.metrics_.steals_refused.add();
             kick(p, thief); // it asks another
         }
     }
@@ -767,6 +819,7 @@ private:
             });
             if (!moved)
                 return;
+            p.metrics_.urgent_moves.add();
         }
     }
     // Of the threads that wait some go to CPUs that idle, or have so much less load that the move makes loads more even;
@@ -782,8 +835,10 @@ private:
         p.displaced_ = true;
         unsigned moves = 0;
         const auto move_while = [&](auto choose) {
-            while (moves < move_limit && move_first(p, now, choose))
+            while (moves < move_limit && move_first(p, now, choose)) {
                 ++moves;
+                p.metrics_.balance_moves.add();
+            }
         };
         const unsigned cpu = number(p);
         move_while([&](task& t) -> choice { return {balancer_.claim_idle(cpu, t.affinity_ & all_cpus())}; });
@@ -890,6 +945,8 @@ private:
         p.turn_over_ = false;
         p.need_switch_.store(false, std::memory_order_relaxed);
         arm_for_turn(p);
+        if constexpr (Recording::on)
+            record_wake_up(p, *next);
         if (next == previous) {
             if (many())
                 settle(p);
@@ -902,6 +959,8 @@ private:
             p.asked_ = {};
         }
         p.metrics_.switches.add();
+        if (next == &p.idle_)
+            p.metrics_.idle_periods.add();
         if (voluntary) {
             previous->voluntary_switches_.add();
             p.metrics_.voluntary_switches.add();
@@ -913,10 +972,33 @@ private:
         context_.switch_to(previous->context_, next->context_);
         finish_switch();
     }
+    void record_wake_up(processor& p, task& next) noexcept
+    {
+        const instant woken = std::exchange(next.woken_at_, instant::never());
+        if (woken == instant::never())
+            return;
+        // Its CPU may have looked at the clock before the thread was woken.
+        const std::uint64_t took =
+            woken < p.charged_until_ ? static_cast<std::uint64_t>((p.charged_until_ - woken).nanoseconds()) : 0;
+        p.metrics_.wake_up_latency.record(took);
+        p.metrics_.greatest_wake_up_latency.record(took);
+    }
+    // The time that the switch took is no thread's.
+    void record_switch(processor& p) noexcept
+    {
+        const instant now = clock_.now();
+        const auto took = static_cast<std::uint64_t>((now - p.charged_until_).nanoseconds());
+        p.charged_until_ = now;
+        p.metrics_.switch_time.add(took);
+        p.metrics_.least_switch_time.record(took);
+        p.metrics_.greatest_switch_time.record(took);
+    }
     // On the new stack.
     void finish_switch() noexcept
     {
         processor& p = here();
+        if constexpr (Recording::on)
+            record_switch(p);
         task& previous = *p.previous_;
         const task_state left = previous.state();
         if (left == task_state::ended) {
@@ -950,6 +1032,7 @@ private:
     static constexpr unsigned move_limit = 8;
 
     std::span<processor> processors_;
+    std::atomic<std::uint64_t> tasks_alive_{};
     sched::balancer<Topology> balancer_;
     sync::spin_lock<sync::lock_rank::scheduler, Interrupts> changes_lock_;
     Context& context_;

@@ -191,6 +191,7 @@ struct explored_atomics {
         if (auto* e = explorer::here())
             e->pause();
     }
+    static void back_off(unsigned) noexcept {}
 };
 static_assert(hal::Atomics<explored_atomics>);
 

@@ -96,6 +96,8 @@ public:
             deliver();
         }
     }
+    // Time goes on for all; what is due meanwhile comes late.
+    void let_pass(duration time) { now_ = now_ + time; }
     void explore(unsigned seed)
     {
         exploring_ = true;

@@ -1,7 +1,10 @@
 // Where any CPU or interrupt handler leaves elements for one owner, without a lock and without memory of its own.
 //
-// push is one compare-exchange (Treiber 1986), repeated only when another push came in between; the owner takes all at
-// once and sees them in the order of their pushes. What was written before a push is visible after the drain.
+// push is one compare-exchange (Treiber 1986), tried again after a growing pause when another push came in between, a
+// bounded number of times; then it takes the one exchange that cannot fail, after which the owner may have to wait for
+// the link that is stored next. The owner takes all at once and sees them in the order of their pushes. What was written
+// before a push is visible after the drain. A push is not interrupted by what drains the same inbox: where the owner
+// drains in an interrupt handler, its own pushes are made with interrupts off.
 
 #pragma once
 
@@ -12,31 +15,48 @@
 
 namespace exo::sync {
 
-class inbox_hook {
+template <hal::Atomics Atomics>
+class basic_inbox_hook {
 public:
-    inbox_hook() = default;
-    inbox_hook(const inbox_hook&) = delete;
-    inbox_hook& operator=(const inbox_hook&) = delete;
+    basic_inbox_hook() = default;
+    basic_inbox_hook(const basic_inbox_hook&) = delete;
+    basic_inbox_hook& operator=(const basic_inbox_hook&) = delete;
 
 private:
-    template <class T, inbox_hook T::*Hook, hal::Atomics Atomics>
+    template <class T, auto Hook, hal::Atomics A, unsigned Attempts>
     friend class inbox;
 
-    inbox_hook* next_{};
+    typename Atomics::template atomic<basic_inbox_hook*> next_{};
 };
+using inbox_hook = basic_inbox_hook<hal::standard_atomics>;
 
-template <class T, inbox_hook T::*Hook, hal::Atomics Atomics = hal::standard_atomics>
+// `Hook` is a pointer to the basic_inbox_hook<Atomics> of T; a push tries Attempts times, at least once.
+template <class T, auto Hook, hal::Atomics Atomics = hal::standard_atomics, unsigned Attempts = 8>
 class inbox {
+    using hook = basic_inbox_hook<Atomics>;
+
 public:
-    // `element` is in no inbox by this hook. True when the inbox was empty: the owner may not know that it has mail.
-    bool push(T& element) noexcept
+    struct pushed {
+        bool was_empty;    // the owner may not know that it has mail
+        unsigned attempts; // of a compare-exchange
+        bool contended;    // all of them failed
+    };
+
+    // `element` is in no inbox by this hook.
+    pushed push(T& element) noexcept
     {
-        inbox_hook& hook = element.*Hook;
-        inbox_hook* before = newest_.load(std::memory_order_relaxed);
-        do
-            hook.next_ = before;
-        while (!newest_.compare_exchange_weak(before, &hook, std::memory_order_release, std::memory_order_relaxed));
-        return before == nullptr; // not hook.next_: the element is the owner's now
+        hook& own = element.*Hook;
+        hook* before = newest_.load(std::memory_order_relaxed);
+        for (unsigned attempt = 1; attempt <= Attempts; ++attempt) {
+            own.next_.store(before, std::memory_order_relaxed);
+            if (newest_.compare_exchange_weak(before, &own, std::memory_order_release, std::memory_order_relaxed))
+                return {before == nullptr, attempt, false}; // not own.next_: the element is the owner's now
+            Atomics::back_off(attempt);
+        }
+        own.next_.store(&own, std::memory_order_relaxed); // the link is to come
+        before = newest_.exchange(&own, std::memory_order_acq_rel);
+        own.next_.store(before, std::memory_order_release);
+        return {before == nullptr, Attempts, true};
     }
 
     // By the owner only: visit(element) for each, oldest first. An element may be pushed again, or end, in its visit.
@@ -45,16 +65,20 @@ public:
     {
         if (empty())
             return;
-        inbox_hook* newest = newest_.exchange(nullptr, std::memory_order_acquire);
-        inbox_hook* oldest = nullptr;
+        hook* newest = newest_.exchange(nullptr, std::memory_order_acquire);
+        hook* oldest = nullptr;
         while (newest) {
-            inbox_hook* before = newest->next_;
-            newest->next_ = oldest;
+            hook* before = newest->next_.load(std::memory_order_acquire);
+            while (before == newest) {
+                Atomics::pause();
+                before = newest->next_.load(std::memory_order_acquire);
+            }
+            newest->next_.store(oldest, std::memory_order_relaxed);
             oldest = newest;
             newest = before;
         }
         while (oldest) {
-            inbox_hook* after = oldest->next_;
+            hook* after = oldest->next_.load(std::memory_order_relaxed);
             visit(owner(*oldest));
             oldest = after;
         }
@@ -64,15 +88,15 @@ public:
     [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_relaxed) == nullptr; }
 
 private:
-    static T& owner(inbox_hook& hook)
+    static T& owner(hook& h)
     {
         // The offset of the hook in T, folded to a constant; any address aligned for T does to measure it from.
         constexpr std::uintptr_t anywhere = alignof(T);
         const auto offset = reinterpret_cast<std::uintptr_t>(&(reinterpret_cast<T*>(anywhere)->*Hook)) - anywhere;
-        return *reinterpret_cast<T*>(reinterpret_cast<char*>(&hook) - offset);
+        return *reinterpret_cast<T*>(reinterpret_cast<char*>(&h) - offset);
     }
 
-    typename Atomics::template atomic<inbox_hook*> newest_{};
+    typename Atomics::template atomic<hook*> newest_{};
 };
 
 } // namespace exo::sync

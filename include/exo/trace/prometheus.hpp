@@ -14,6 +14,7 @@ namespace exo::trace {
 template <class Sink>
 void write_prometheus(registry& metrics, Sink sink)
 {
+    std::string_view before;
     metrics.for_each([&](const metric& m, std::uint64_t value) {
         char digits[20];
         std::size_t at = sizeof(digits);
@@ -22,11 +23,14 @@ void write_prometheus(registry& metrics, Sink sink)
             value /= 10;
         } while (value != 0);
 
-        for (const std::string_view piece :
-             {std::string_view{"# HELP "}, m.name, std::string_view{" "}, m.help, std::string_view{"\n# TYPE "}, m.name,
-              std::string_view{m.kind == metric_kind::counter ? " counter\n" : " gauge\n"}, m.name,
-              std::string_view{" "}, std::string_view{digits + at, sizeof(digits) - at}, std::string_view{"\n"}})
-            sink(piece);
+        const auto put = [&](auto... pieces) { (sink(std::string_view{pieces}), ...); };
+        if (m.name != before)
+            put("# HELP ", m.name, " ", m.help, "\n# TYPE ", m.name,
+                m.kind == metric_kind::counter ? " counter\n"
+                : m.kind == metric_kind::gauge ? " gauge\n"
+                                               : " histogram\n");
+        before = m.name;
+        put(m.name, m.sample, " ", std::string_view{digits + at, sizeof(digits) - at}, "\n");
     });
 }
 

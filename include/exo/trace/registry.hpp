@@ -19,12 +19,14 @@ namespace exo::trace {
 enum class metric_kind : std::uint8_t {
     counter, // only grows
     gauge,
+    histogram,
 };
 
 struct metric {
     std::string_view name;
     std::string_view help; // one line
     metric_kind kind;
+    std::string_view sample{}; // of several that a name has, follows it: _sum, or _bucket{le="1024"}
 };
 
 class registry;
@@ -80,12 +82,12 @@ public:
                 visit(s.describe(i), s.read(i));
     }
 
-    // None when nobody counts that.
+    // By its name and what follows that. None when nobody counts that.
     [[nodiscard]] std::optional<std::uint64_t> value(std::string_view name)
     {
         std::optional<std::uint64_t> found;
         for_each([&](const metric& m, std::uint64_t value) {
-            if (m.name == name)
+            if (name.starts_with(m.name) && name.substr(m.name.size()) == m.sample)
                 found = value;
         });
         return found;
@@ -101,11 +103,15 @@ source::~source()
         registry_->remove(*this);
 }
 
-// A row of a room's table: a metric, and how to read it from the object that counts.
+// What several objects that count the same give together.
+enum class combination : std::uint8_t { sum, least, greatest };
+
+// A row of a room's table: a metric, and how to read it from the objects that count.
 template <class Counters>
 struct table_row {
     metric what;
     std::uint64_t (*read)(const Counters&) noexcept;
+    combination together{};
 };
 
 // The row of the counter that is `Member` of Counters.
@@ -115,7 +121,8 @@ template <auto Member, class Counters>
     return {{name, help, metric_kind::counter}, [](const Counters& c) noexcept { return (c.*Member).value(); }};
 }
 
-// The sum over `count` objects that lie `stride` bytes apart, of which the first is given: one for each CPU, say.
+// The sum, or what else the row says, over `count` objects, not none, that lie `stride` bytes apart, of which the first
+// is given: one for each CPU, say.
 template <class Counters>
 class table_source final : public source {
 public:
@@ -129,10 +136,17 @@ public:
     metric describe(std::size_t index) const noexcept override { return table_[index].what; }
     std::uint64_t read(std::size_t index) const noexcept override
     {
-        std::uint64_t sum = 0;
-        for (std::size_t i = 0; i < count_; ++i)
-            sum += table_[index].read(*reinterpret_cast<const Counters*>(first_ + i * stride_));
-        return sum;
+        const table_row<Counters>& row = table_[index];
+        std::uint64_t all = row.read(*reinterpret_cast<const Counters*>(first_));
+        for (std::size_t i = 1; i < count_; ++i) {
+            const std::uint64_t one = row.read(*reinterpret_cast<const Counters*>(first_ + i * stride_));
+            switch (row.together) {
+            case combination::sum: all += one; break;
+            case combination::least: all = one < all ? one : all; break;
+            case combination::greatest: all = one > all ? one : all; break;
+            }
+        }
+        return all;
     }
 
 private:
