@@ -678,13 +678,15 @@ private:
     {
         using enum change_notice<>::outcome;
         for (;;) {
-            if (t.cpu_.load(std::memory_order_acquire) != number(p) && t.state() != task_state::ended) {
-                forward_change(p, t);
-                return;
+            if (t.state() != task_state::ended) { // else nothing is to be changed, wherever it is
+                if (t.cpu_.load(std::memory_order_acquire) != number(p)) {
+                    forward_change(p, t);
+                    return;
+                }
+                // What is not in the queue takes the change over when it comes in.
+                if (t.queued_.load(std::memory_order_relaxed) && t.changed_.load(std::memory_order_relaxed))
+                    requeue_changed(p, t, now);
             }
-            // What is not in the queue takes the change over when it comes in.
-            if (t.queued_.load(std::memory_order_relaxed) && t.changed_.load(std::memory_order_relaxed))
-                requeue_changed(p, t, now);
             switch (t.notice_.put_away()) {
             case done: return;
             case look_again: continue;
