@@ -23,6 +23,7 @@
 #include <exo/hal/deadline_timer.hpp>
 #include <exo/hal/idle.hpp>
 #include <exo/hal/interrupt_control.hpp>
+#include <exo/sim/agenda.hpp>
 #include <exo/sim/context.hpp>
 
 namespace exo::sim {
@@ -31,7 +32,7 @@ class virtual_cpus {
 public:
     using handler = std::function<void()>;
 
-    explicit virtual_cpus(unsigned count) : cpus_(count) {}
+    explicit virtual_cpus(unsigned count) : cpus_(count), events_{count} {}
     virtual_cpus(const virtual_cpus&) = delete;
     virtual_cpus& operator=(const virtual_cpus&) = delete;
 
@@ -46,11 +47,12 @@ public:
     {
         virtual_cpu& c = cpus_[cpu];
         EXO_CHECK(!c.stack);
-        c.stack = std::make_unique<std::byte[]>(stack_size);
+        c.stack = std::make_unique_for_overwrite<std::byte[]>(stack_size);
         c.owner = this;
         c.main = std::move(main);
         c.resumes = now_;
         fibers_.prepare(c.at, {c.stack.get(), stack_size}, &begin, &c);
+        schedule(c);
     }
 
     // Runs the CPUs until stop() is true between two of their steps (true), or until all have halted and nothing is to
@@ -67,6 +69,7 @@ public:
             running_ = next;
             fibers_.switch_to(host_, next->at);
             running_ = nullptr;
+            schedule(*next);
         }
         return true;
     }
@@ -77,14 +80,15 @@ public:
     }
 
     // When the next step of a CPU is due; never() when all have halted.
-    [[nodiscard]] instant next_event()
-    {
-        const virtual_cpu* next = earliest();
-        return next ? std::max(next->event(), now_) : instant::never();
-    }
+    [[nodiscard]] instant next_event() const { return std::max(events_.least(), now_); }
 
     // Has `on_interrupt` run on a CPU as an interrupt handler, as soon as its interrupts are on.
-    void interrupt(unsigned cpu, handler on_interrupt) { cpus_[cpu].posted.push_back(std::move(on_interrupt)); }
+    void interrupt(unsigned cpu, handler on_interrupt)
+    {
+        virtual_cpu& c = cpus_[cpu];
+        c.posted.push_back(std::move(on_interrupt));
+        schedule(c);
+    }
 
     // The running code computes for `time`; interrupts may come in between, and their time does not count.
     void spend(duration time)
@@ -129,7 +133,12 @@ public:
     }
     [[nodiscard]] unsigned cpu_limit() const noexcept { return static_cast<unsigned>(cpus_.size()); }
     [[nodiscard]] instant now() const noexcept { return now_; }
-    void arm(instant deadline) noexcept { cpus_[current_cpu()].deadline = deadline; }
+    void arm(instant deadline) noexcept
+    {
+        virtual_cpu& c = cpus_[current_cpu()];
+        c.deadline = deadline;
+        schedule(c);
+    }
     void halt_until_interrupt() noexcept
     {
         EXO_CHECK(!running_->enabled);
@@ -162,22 +171,27 @@ private:
         }
     };
 
+    // To be called when what decides about its next event has changed; the one that runs has none until it pauses.
+    void schedule(const virtual_cpu& c)
+    {
+        if (&c != running_ && c.stack)
+            events_.set(static_cast<unsigned>(&c - cpus_.data()), c.event());
+    }
+    // Of those that are due at the same time the first; any of them when exploring.
     virtual_cpu* earliest()
     {
-        virtual_cpu* best = nullptr;
-        unsigned equals = 0;
-        for (virtual_cpu& c : cpus_) {
-            if (!c.stack || c.event() == instant::never())
-                continue;
-            const instant event = std::max(c.event(), now_);
-            if (!best || event < std::max(best->event(), now_)) {
-                best = &c;
-                equals = 1;
-            } else if (exploring_ && event == std::max(best->event(), now_) && random_() % ++equals == 0) {
-                best = &c;
-            }
+        if (events_.least() == instant::never())
+            return nullptr;
+        const instant bound = std::max(events_.least(), now_);
+        unsigned chosen = events_.first(bound);
+        if (exploring_) {
+            unsigned equals = 0;
+            events_.visit_until(bound, [&](unsigned cpu) {
+                if (random_() % ++equals == 0)
+                    chosen = cpu;
+            });
         }
-        return best;
+        return &cpus_[chosen];
     }
 
     // The other CPUs go on; returns at `until`, or when an interrupt is due.
@@ -216,6 +230,7 @@ private:
     fibers fibers_;
     fibers::context host_;
     std::vector<virtual_cpu> cpus_;
+    agenda events_;
     virtual_cpu* running_{};
     instant now_{};
     handler on_tick_{[] {}};
