@@ -67,6 +67,7 @@ public:
                 return false;
             now_ = std::max(now_, next->event());
             running_ = next;
+            prepare_for_next();
             fibers_.switch_to(host_, next->at);
             running_ = nullptr;
             schedule(*next);
@@ -171,6 +172,13 @@ private:
         }
     };
 
+    // Whoever is likely to go on after the one that runs has its stack in the host's cache by then.
+    void prepare_for_next()
+    {
+        events_.set(current_cpu(), instant::never());
+        if (events_.least() != instant::never())
+            fibers_.prefetch(cpus_[events_.first(events_.least())].at);
+    }
     // To be called when what decides about its next event has changed; the one that runs has none until it pauses.
     void schedule(const virtual_cpu& c)
     {
