@@ -173,6 +173,7 @@ private:
         for (const task_group& group : work_.tasks)
             count += group.instances;
         stacks_ = std::make_unique_for_overwrite<std::byte[]>(count * stack_stride);
+        const cpu_set online = cpu_set::first(topology_.cpu_count());
         std::vector<unsigned> order(topology_.cpu_count());
         for (unsigned cpu = 0; cpu < order.size(); ++cpu)
             order[cpu] = cpu;
@@ -181,6 +182,7 @@ private:
 
         for (std::size_t g = 0; g < work_.tasks.size(); ++g) {
             const task_group& group = work_.tasks[g];
+            const cpu_set allowed = group.cpus & online;
             for (unsigned i = 0; i < group.instances; ++i) {
                 std::string name = trace::escaped(group.name);
                 if (group.instances > 1)
@@ -192,7 +194,6 @@ private:
                     std::span{stacks_.get() + index * stack_stride, stack_size}, start);
                 scheduler_.set_parameters(t.self, group.parameters);
                 t.self.set_affinity(group.cpus);
-                const cpu_set allowed = group.cpus & cpu_set::first(topology_.cpu_count());
                 scheduler_.start(t.self, allowed.next_around(order[index % order.size()]));
             }
         }
