@@ -12,6 +12,7 @@
 #include <exo/base/ref.hpp>
 #include <exo/base/time.hpp>
 #include <exo/mm/footprint.hpp>
+#include <exo/mm/frame_allocator.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_id.hpp>
 #include <exo/proc/process_table.hpp>
