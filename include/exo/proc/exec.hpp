@@ -352,7 +352,7 @@ template <class System>
 
     // From here on nothing fails.
     t.switch_space(&built.image->space());
-    p.exchange_image(std::move(built.image)).reset();
+    p.set_image(std::move(built.image));
     announce_image_released(p);
     p.files().close_marked();
     {

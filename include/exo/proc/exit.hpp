@@ -84,7 +84,7 @@ template <class System>
     system.scheduler().cancel(p.alarm);
     p.release_files();
     t.switch_space(nullptr);
-    p.exchange_image(nullptr).reset();
+    p.set_image(nullptr);
     if (p.id() == p.session)
         system.session_ended(p.session);
 

@@ -48,7 +48,7 @@ template <class System, class Announce>
 
     auto child = ref<process<System>>::adopt(EXO_TRY(new_object<process<System>>(system.heap(), system)));
     process<System>& p = *child;
-    static_cast<void>(p.exchange_image(request.share_image ? ref{parent.image()} : EXO_TRY(parent.image().fork())));
+    p.set_image(request.share_image ? ref{parent.image()} : EXO_TRY(parent.image().fork()));
     p.descriptors = request.share_descriptors ? parent.descriptors : EXO_TRY(parent.files().copy());
     p.paths = parent.paths;
     p.identity = parent.identity;

@@ -80,24 +80,25 @@ public:
     alarm_timer<System> alarm{alarm_expired};
 
     // Image. Null when the process has ended, and for the kernel's own threads.
-    [[nodiscard]] image_type& image() const { return *image_; }
-    [[nodiscard]] bool has_image() const { return static_cast<bool>(image_); }
+    [[nodiscard]] image_type& image() const { return *image_.image(); }
+    [[nodiscard]] bool has_image() const { return static_cast<bool>(image_.image()); }
     // For others (procfs): a reference, or null.
     [[nodiscard]] ref<image_type> find_image()
     {
         auto guard = lock();
-        return image_;
+        return image_.image();
     }
     [[nodiscard]] bool runs_in(const image_type& image)
     {
         auto guard = lock();
-        return image_.get() == &image;
+        return image_.image().get() == &image;
     }
-    // Returns the previous one, to be dropped without the lock.
-    [[nodiscard]] ref<image_type> exchange_image(ref<image_type> next)
+    // The memory of the previous one is given back before this returns, if no other process runs in it.
+    void set_image(ref<image_type> next)
     {
+        image_use<System> use{std::move(next)}; // ends after the guard
         auto guard = lock();
-        return std::exchange(image_, std::move(next));
+        std::swap(image_, use);
     }
 
     // Files. The descriptors are null once the process has ended.
@@ -171,7 +172,7 @@ private:
     process_id id_{};
     instant started_;
     lock_type lock_;
-    ref<image_type> image_;
+    image_use<System> image_;
     char name_[name_limit]{};
     std::size_t name_length_{};
 };

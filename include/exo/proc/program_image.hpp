@@ -1,8 +1,12 @@
 // What execve makes: an address space with a program in it, and what /proc tells about that program. Shared between a
 // vfork child and its parent; copied by fork.
+//
+// References keep the object. Its memory lasts as long as a process runs in it, which is an image_use: what others look
+// at by a reference is then an empty space.
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <utility>
 
@@ -14,6 +18,9 @@
 #include <exo/mm/address_space.hpp>
 
 namespace exo::proc {
+
+template <class System>
+class image_use;
 
 template <class System>
 class program_image final : public ref_counted {
@@ -53,6 +60,8 @@ public:
     program_image(System& system, ref<space_type> space) : system_{system}, space_{std::move(space)} {}
 
 private:
+    friend image_use<System>;
+
     static result<ref<program_image>> adopt(System& system, ref<space_type> space)
     {
         auto* made = EXO_TRY(new_object<program_image>(system.heap(), system, std::move(space)));
@@ -63,6 +72,35 @@ private:
 
     System& system_;
     ref<space_type> space_;
+    std::atomic<std::uint32_t> uses_{};
+};
+
+template <class System>
+class image_use {
+public:
+    image_use() = default;
+    explicit image_use(ref<program_image<System>> image) : image_{std::move(image)}
+    {
+        if (image_)
+            image_->uses_.fetch_add(1, std::memory_order_relaxed);
+    }
+    image_use(image_use&& other) noexcept : image_{std::move(other.image_)} {}
+    image_use& operator=(image_use&& other) noexcept
+    {
+        std::swap(image_, other.image_);
+        return *this;
+    }
+    // The last one gives the memory back, even while somebody else still looks at the image. May sleep.
+    ~image_use()
+    {
+        if (image_ && image_->uses_.fetch_sub(1, std::memory_order_acq_rel) == 1 && image_->reference_count() > 1)
+            image_->space().clear();
+    }
+
+    [[nodiscard]] const ref<program_image<System>>& image() const { return image_; }
+
+private:
+    ref<program_image<System>> image_;
 };
 
 } // namespace exo::proc
