@@ -139,11 +139,12 @@ private:
 
     [[nodiscard]] result<> handle_fault(thread_type& t, virt_addr at, mm::access how)
     {
-        for (unsigned attempt = 0;; ++attempt) {
+        typename decltype(killer_)::shortage found;
+        for (;;) {
             const auto outcome = t.space()->handle_fault(at, how);
             if (outcome)
                 return {};
-            if (outcome.error() != errors::out_of_memory || !killer_.make_room(t, attempt))
+            if (outcome.error() != errors::out_of_memory || !killer_.make_room(t, found))
                 return fail(outcome.error());
         }
     }

@@ -43,11 +43,66 @@ TEST_CASE("who found no memory, but finds that it has come back since, ends nobo
     simulated_kernel machine{machine_frames};
     proc::out_of_memory_killer<kernel_system<sim::kernel_platform>> killer{machine.kernel()};
     machine.run([&](view& self) {
-        CHECK(killer.make_room(machine.kernel().current_thread(), 0));
-        CHECK(killer.make_room(machine.kernel().current_thread(), 1));
+        decltype(killer)::shortage found;
+        CHECK(killer.make_room(machine.kernel().current_thread(), found));
+        CHECK(killer.make_room(machine.kernel().current_thread(), found));
         self.exit(0);
     });
     CHECK(kills(machine) == 0);
+}
+
+// Backs nothing, and takes its time to go.
+class slow_to_leave final : public mm::pager {
+public:
+    explicit slow_to_leave(simulated_kernel& machine) : machine_{machine} {}
+    [[nodiscard]] result<frame_number> get_page(std::uint64_t, bool) override { return fail(mm::beyond_end); }
+
+    bool gone{};
+
+private:
+    void last_reference() noexcept override
+    {
+        auto& parker = machine_.kernel().parker();
+        const auto until = machine_.kernel().now() + milliseconds(100);
+        while (machine_.kernel().now() < until)
+            parker.park(until);
+        gone = true;
+    }
+
+    simulated_kernel& machine_;
+};
+
+TEST_CASE("one that is slow to give its memory back is not followed by a second, and its parent waits")
+{
+    simulated_kernel machine{machine_frames};
+    slow_to_leave slow{machine};
+    ref<proc::program_image<kernel_system<sim::kernel_platform>>> seen;
+    const auto innocent = machine.add([&](view& self) {
+        sleep_for(self, 1'000'000);
+        const auto own = map(self, 400 * page_size);
+        fill(self, own, 400 * page_size, 7); // with the other's memory
+        CHECK(slow.gone);
+        self.exit(holds(self, own, 400 * page_size, 7) ? 0 : 1);
+    });
+    const auto hog = machine.add([&](view& self) {
+        auto& t = machine.kernel().current_thread();
+        seen = t.process().find_image(); // as somebody does who reads its /proc/PID/maps
+        REQUIRE(t.space()->map({.length = page_size, .backing = ref<mm::pager>::adopt(&slow)}));
+        fill(self, map(self, all_memory), all_memory, 1);
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        const auto hog_id = self.fork(hog);
+        const auto innocent_id = self.fork(innocent);
+        CHECK(wait_for(self, hog_id).word == killed);
+        CHECK(slow.gone);
+        CHECK(seen->space().memory_footprint().pages == 0);
+        CHECK(wait_for(self, innocent_id).word == 0);
+        seen = nullptr;
+        self.exit(0);
+    });
+    CHECK(kills(machine) == 1);
+    check_clean(machine);
 }
 
 TEST_CASE("the hog ends, the innocent live and never notice, and the memory comes back")

@@ -41,16 +41,20 @@ public:
 
     explicit out_of_memory_killer(System& system) : system_{system} {}
 
-    // For a thread that found no memory, after `attempt` such calls for the same, and holds no lock that ending a process
-    // takes. True: there may be some now. False: the thread's own process is the one that ends, and has been told so, or
-    // there is none to end.
-    [[nodiscard]] bool make_room(thread<System>& t, unsigned attempt)
+    // What one fault that found no memory keeps from call to call.
+    struct shortage {
+        unsigned in_vain{}; // how often it went on because there seemed to be memory
+    };
+
+    // For a thread that found no memory, and holds no lock that ending a process takes. True: there may be some now.
+    // False: the thread's own process is the one that ends, and has been told so, or there is none to end.
+    [[nodiscard]] bool make_room(thread<System>& t, shortage& found)
     {
         const auto before = rounds_.load(std::memory_order_acquire);
         auto guard = lock_.lock(system_.parker());
         if (rounds_.load(std::memory_order_relaxed) != before)
             return true; // somebody else made room meanwhile
-        if (attempt < attempts && !system_.memory().frames.below(mm::watermark::high))
+        if (has_room(found))
             return true; // or did so before this thread came here
         const auto own = t.process().find_image();
         candidate worst;
@@ -75,6 +79,8 @@ public:
             system_.parker().park(system_.now() + milliseconds(1));
             return true;
         }
+        if (has_room(found))
+            return true; // it came while this waited for a space that gave it back
         if (!worst.chosen) {
             system_.log().line("out of memory, and no process to end");
             return false;
@@ -87,7 +93,7 @@ public:
     }
 
 private:
-    static constexpr unsigned attempts = 8; // to go on without ending anything, where there seems to be memory
+    static constexpr unsigned attempts = 8; // with memory that there seems to be
 
     struct candidate {
         ref<process_type> chosen;
@@ -96,6 +102,13 @@ private:
         std::uint64_t score{};
     };
 
+    [[nodiscard]] bool has_room(shortage& found)
+    {
+        if (found.in_vain == attempts || system_.memory().frames.below(mm::watermark::high))
+            return false;
+        ++found.in_vain;
+        return true;
+    }
     [[nodiscard]] static bool is_dying(process_type& p)
     {
         auto guard = p.lock();

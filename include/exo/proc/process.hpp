@@ -62,10 +62,10 @@ public:
     process_id group{};
     process_id session{};
     std::atomic<process_state> state{process_state::alive};
-    wait_status status{};          // what the parent learns next
-    bool stop_reported{true};      // stopped or continued, and wait4 has told so
+    wait_status status{};     // what the parent learns next
+    bool stop_reported{true}; // stopped or continued, and wait4 has told so
     bool continue_reported{true};
-    bool has_executed{};           // setpgid refuses such a child
+    bool has_executed{}; // setpgid refuses such a child
     signal exit_signal{signal::sigchld};
     resource_usage usage{};          // of this process, when it has ended
     resource_usage children_usage{}; // of the children that were waited for

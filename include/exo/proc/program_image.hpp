@@ -11,9 +11,9 @@
 #include <utility>
 
 #include <exo/base/allocator.hpp>
+#include <exo/base/range.hpp>
 #include <exo/base/ref.hpp>
 #include <exo/base/result.hpp>
-#include <exo/base/range.hpp>
 #include <exo/fs/file.hpp>
 #include <exo/mm/address_space.hpp>
 

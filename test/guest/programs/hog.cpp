@@ -67,6 +67,10 @@ int main(int argc, char** argv)
             for (size_t i = 0;; ++i)
                 all[i * page] = 1;
         }
+        if (hog < 0) {
+            perror("fork");
+            return 2;
+        }
         waitpid(hog, &status, 0);
         printf("hog %d: signal %d\n", static_cast<int>(hog), WIFSIGNALED(status) ? WTERMSIG(status) : 0);
     }
