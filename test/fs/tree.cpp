@@ -532,6 +532,42 @@ TEST_CASE("tmpfs keeps to its limit, and gives back what is freed")
     CHECK(*test::write_text(*b, page) == 4096);
 }
 
+TEST_CASE("A file in tmpfs whose mappings cannot forget its end keeps it, and a page is refused before it is forgotten")
+{
+    struct user final : mm::object_user {
+        bool try_pin() noexcept override { return true; }
+        void unpin() noexcept override {}
+        result<> forget_pages(mm::object_mappings& object, std::uint64_t first) noexcept override
+        {
+            CHECK(first == 1);
+            CHECK(of->get_page(1, false).error() == mm::beyond_end);
+            if (std::exchange(fails, false))
+                return fail(exo::errors::out_of_memory);
+            object.seen(*parker, mapping);
+            return {};
+        }
+        mm::object_mapping mapping;
+        sync::any_parker* parker{};
+        fs::file* of{};
+        bool fails{true};
+    } user;
+    tree_world w{{}};
+    const std::string text(3 * page_size, 't');
+    REQUIRE(w.make("/a", text) == posix::none);
+    auto a = *w.names.open(w.me, "/a", {.read = true, .write = true});
+    user.parker = &w.parker;
+    user.of = a.get();
+    REQUIRE(a->mappings());
+    a->mappings()->enter(w.parker, user.mapping, user);
+    CHECK(errno_of(a->truncate(page_size - 10)) == posix::nomem);
+    CHECK(*test::read_all(*a) == text);
+    CHECK(a->truncate(page_size - 10));
+    CHECK(a->truncate(2 * page_size)); // nothing to forget
+    CHECK(*a->seek(0, seek_from::start) == 0);
+    CHECK(*test::read_all(*a) == text.substr(0, page_size - 10) + std::string(page_size + 10, '\0'));
+    a->mappings()->leave(w.parker, user.mapping);
+}
+
 // Operations at random against a plain model of a tree: the same answers, and the same tree at the end.
 namespace {
 

@@ -410,6 +410,144 @@ struct fill_under_loader : sim::scenario {
     bool seen{};
 };
 
+// The CPUs, which may be interrupted before a spinning lock is taken, too.
+class interruptible final : public sync::any_parker {
+public:
+    explicit interruptible(explored_cpus& cpus) : cpus_{cpus} {}
+    thread current() const noexcept override { return cpus_.current(); }
+    void park(instant deadline) noexcept override { cpus_.park(deadline); }
+    void unpark(const thread& t) noexcept override { cpus_.unpark(t); }
+    bool interrupted() const noexcept override { return cpus_.interrupted(); }
+    instant now() const noexcept override { return cpus_.now(); }
+    state save_and_disable() noexcept override
+    {
+        if (sim::explorer::here()->thread() != sim::explorer::nobody)
+            step("takes a spinning lock");
+        return cpus_.save_and_disable();
+    }
+    void restore(const state& saved) noexcept override { cpus_.restore(saved); }
+    bool enabled() noexcept override { return cpus_.enabled(); }
+
+private:
+    explored_cpus& cpus_;
+};
+
+// A space that maps a file of two pages, which loses the second one.
+struct shrink_under_user : world<> {
+    struct file final : mm::pager {
+        explicit file(memory_system& of) : memory{of}
+        {
+            for (auto& f : contents)
+                f = *memory.frames.allocate(0);
+        }
+        result<frame_number> get_page(std::uint64_t index, bool) override
+        {
+            step("asks for a page");
+            if (index >= size)
+                return fail(mm::beyond_end, index);
+            memory.frames.acquire(contents[index]);
+            return contents[index];
+        }
+        void shrink(explored_cpus& cpus, unsigned to)
+        {
+            interruptible parker{cpus};
+            const auto before = std::exchange(size, to);
+            step("refuses pages");
+            require(mappings_.forget_from(parker, to).has_value(), "no memory to forget a page");
+            for (auto i = to; i < before; ++i)
+                mm::release_reference(memory, contents[i]);
+        }
+        mm::object_mappings* mappings() noexcept override { return &mappings_; }
+        void last_reference() noexcept override {}
+
+        memory_system& memory;
+        frame_number contents[2];
+        unsigned size{2};
+        mm::object_mappings mappings_;
+    };
+
+    explicit shrink_under_user(mm::sharing kind, bool filled = true, bool forked = false) : world{2}
+    {
+        user = *space::create(memory, {virt_addr{0x1000}, base, base + (std::uint64_t{1} << 30)});
+        EXO_CHECK(user->map({.address = base,
+                             .length = 2 * page_size,
+                             .where = mm::placement::fixed,
+                             .kind = kind,
+                             .backing = ref<mm::pager>{mapped}})
+                      .has_value());
+        if (filled)
+            (void)read(*user, 1);
+        if (forked)
+            child = *user->fork();
+        cpus.on(1, [&] {
+            activate(*user);
+            look(1);
+        });
+    }
+    void expect_forgotten(space& s)
+    {
+        require(!read(s, 1).has_value(), "a page behind the end is mapped");
+        require(read(s, 0).has_value(), "a page before the end is gone");
+    }
+    void check() override
+    {
+        expect_forgotten(*user);
+        cpus.on(1, [&] { deactivate(*user); });
+        mapped.shrink(cpus, 0);
+        std::vector<ref<space>> all;
+        all.push_back(std::move(user));
+        if (child)
+            all.push_back(std::move(child));
+        finish(std::move(all));
+    }
+
+    file mapped{memory};
+    ref<space> user;
+    ref<space> child;
+};
+
+template <bool Filled>
+struct shrink_and_access : shrink_under_user {
+    shrink_and_access() : shrink_under_user{mm::sharing::private_copy, Filled} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0) {
+            mapped.shrink(cpus, 1);
+            expect_forgotten(*user);
+        } else {
+            (void)load(*user, 1);
+            (void)store(*user, 1, 1);
+        }
+    }
+};
+
+struct shrink_and_fork : shrink_under_user {
+    shrink_and_fork() : shrink_under_user{mm::sharing::shared} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            mapped.shrink(cpus, 1);
+        else
+            child = *user->fork();
+    }
+    void check() override
+    {
+        expect_forgotten(*child);
+        shrink_under_user::check();
+    }
+};
+
+struct shrink_and_exit : shrink_under_user {
+    shrink_and_exit() : shrink_under_user{mm::sharing::shared, true, true} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            mapped.shrink(cpus, 1);
+        else
+            child.reset();
+    }
+};
+
 } // namespace
 
 TEST_CASE("Spaces that un-share the same tables at once each have their own")
@@ -451,6 +589,14 @@ TEST_CASE("No frame is freed before every CPU that uses the space has forgotten 
     const auto found = explore<fork_and_write<without_calls>>(2);
     REQUIRE(found.failed());
     CHECK(exploring<fork_and_write<without_calls>>().replay(found.schedule).failure == found.failure);
+}
+
+TEST_CASE("A page behind the new end of a file is mapped nowhere once the file is smaller")
+{
+    CHECK_CLEAN(explore<shrink_and_access<true>>(2));
+    CHECK_CLEAN(explore<shrink_and_access<false>>(2));
+    CHECK_CLEAN(explore<shrink_and_fork>(2));
+    CHECK_CLEAN(explore<shrink_and_exit>(2));
 }
 
 TEST_CASE("Counts and entries change in one step, or it shows")

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -124,27 +125,43 @@ public:
 // A file: pages that a cache holds, numbered, of which some may be taken out of the cache.
 class file final : public mm::pager {
 public:
-    file(mm::page_supply& pages, std::uint64_t size) : pages_{pages}, contents(size), dirty(size) {}
+    file(mm::page_supply& pages, std::uint64_t count) : pages_{pages}, contents(count), dirty(count), size{count} {}
 
     result<frame_number> get_page(std::uint64_t index, bool for_write) override
     {
-        if (index >= contents.size())
+        if (index >= size)
             return fail(mm::beyond_end, index);
         if (!contents[index]) {
             contents[index] = EXO_TRY(pages_.allocate_page());
             *reinterpret_cast<std::uint64_t*>(contents[index].data()) = initial(index);
         }
         dirty[index] = dirty[index] || for_write;
-        return contents[index].share().leak();
+        const auto f = contents[index].share().leak();
+        if (meanwhile)
+            std::exchange(meanwhile, {})();
+        return f;
     }
     std::size_t get_present_pages(std::uint64_t first, std::span<mm::object_page> into) override
     {
         std::size_t count = 0;
-        for (std::uint64_t i = first; i < first + into.size() && i < contents.size(); ++i)
+        for (std::uint64_t i = first; i < first + into.size() && i < size; ++i)
             if (contents[i])
                 into[count++] = {i, contents[i].share().leak()};
         return count;
     }
+    // As truncate does.
+    result<> shrink(sync::any_parker& parker, std::uint64_t to)
+    {
+        const auto before = std::exchange(size, to);
+        if (const auto forgotten = known_to.forget_from(parker, to); !forgotten) {
+            size = before;
+            return forgotten;
+        }
+        for (auto i = to; i < contents.size(); ++i)
+            contents[i] = {};
+        return {};
+    }
+    mm::object_mappings* mappings() noexcept override { return &known_to; }
     std::string_view name() const noexcept override { return "/a/file"; }
     mm::pager_identity identity() const noexcept override { return {1, 2}; }
     void last_reference() noexcept override { ended = true; }
@@ -157,6 +174,9 @@ private:
 public:
     std::vector<mm::page> contents;
     std::vector<bool> dirty;
+    std::uint64_t size; // pages
+    mm::object_mappings known_to;
+    std::function<void()> meanwhile; // once a page was asked for, and before it is mapped
     bool ended{};
 };
 

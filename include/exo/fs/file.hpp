@@ -172,6 +172,7 @@ public:
     {
         return node_->get_present_pages(first, into);
     }
+    [[nodiscard]] mm::object_mappings* mappings() noexcept override { return node_->mappings(); }
     [[nodiscard]] bool allows_writing() const noexcept override { return writable(); }
     [[nodiscard]] mm::pager_identity identity() const noexcept override
     {

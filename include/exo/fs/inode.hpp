@@ -161,6 +161,8 @@ public:
     {
         return 0;
     }
+    // As mm::pager::mappings.
+    [[nodiscard]] virtual mm::object_mappings* mappings() noexcept { return nullptr; }
     [[nodiscard]] virtual bool can_be_mapped() const noexcept { return false; }
 
     // An open file on this inode: open_plain (file.hpp) makes one that comes back to the operations above. Permissions

@@ -54,7 +54,7 @@ struct space_statistics {
 // Memory is the memory_system of the machine. Threads, and a vfork's child, share a space by reference; the last one
 // ends it, when it is not loaded on any CPU any more.
 template <class Memory>
-class address_space final : public ref_counted {
+class address_space final : public ref_counted, private object_user {
 public:
     // An empty space; its kernel half is that of the memory system's kernel root. Errors: out_of_memory.
     [[nodiscard]] static result<ref<address_space>> create(Memory& memory, const space_layout& layout);
@@ -170,6 +170,10 @@ private:
     ~address_space() override = default;
     void last_reference() noexcept override;
 
+    [[nodiscard]] bool try_pin() noexcept override { return this->try_acquire(); }
+    void unpin() noexcept override { this->release(); }
+    [[nodiscard]] result<> forget_pages(object_mappings& object, std::uint64_t first) noexcept override;
+
     [[nodiscard]] auto lock() { return lock_.lock(memory_.parker); }
     [[nodiscard]] tables page_tables_here() { return {memory_, root_}; }
 
@@ -193,6 +197,8 @@ private:
     [[nodiscard]] result<virt_addr> choose_place(const map_request& request, std::uint64_t length) const;
 
     void insert(region& r);
+    // Lets what backs the region know of it, once the region is inserted and has its pages.
+    void enter(region& r);
     void erase(region& r);
     void merge_around(virt_range r);
 
@@ -238,7 +244,8 @@ private:
         fault_kind kind;
         virt_addr end;
     };
-    // handle_fault, without the lock. Beyond the page of `a` it fills what the policy wishes, or what it can up to `until`.
+    // handle_fault, without the lock. Beyond the page of `a` it fills what the policy wishes, or what it can up to
+    // `until`.
     [[nodiscard]] result<filled> fill_in(virt_addr a, access tried, virt_addr until);
     // The same with the memory that there is: nothing is reclaimed.
     [[nodiscard]] result<filled> try_fill(virt_addr a, access tried, virt_addr until);

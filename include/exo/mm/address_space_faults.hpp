@@ -27,7 +27,7 @@ public:
     [[nodiscard]] bool is(const region& r, virt_addr a, access tried) const
     {
         return fetched_ && source_ == r.backing && wanted_.index == r.page_index(a) &&
-               for_write_ == wants_write(r, tried);
+               for_write_ == wants_write(r, tried) && generation_ == generation();
     }
     [[nodiscard]] frame_number frame() const { return wanted_.frame; }
     // The reference found its place in a table.
@@ -40,6 +40,7 @@ public:
         source_ = r.backing;
         wanted_.index = r.page_index(a);
         for_write_ = wants_write(r, tried);
+        generation_ = generation();
         first_around_ = r.page_index(around.begin);
         pages_around_ = around.size() >> page_shift;
     }
@@ -65,6 +66,12 @@ public:
 private:
     static constexpr std::size_t most = 16;
 
+    // It changes when pages that may have been fetched before are no longer to be used.
+    [[nodiscard]] std::uint64_t generation() const
+    {
+        const object_mappings* const mapped = source_->mappings();
+        return mapped ? mapped->generation() : 0;
+    }
     void drop()
     {
         if (std::exchange(fetched_, false))
@@ -79,6 +86,7 @@ private:
     std::uint64_t pages_around_{};
     object_page present_[most];
     std::size_t around_{};
+    std::uint64_t generation_{};
     bool for_write_{};
     bool fetched_{};
 };

@@ -73,6 +73,7 @@ result<virt_addr> address_space<Memory>::remap(const remap_request& request, con
         at = request.target ? *request.target : EXO_TRY(find_room_like(old.begin, length));
         region& moved = *made;
         static_cast<region_info&>(moved) = *r;
+        moved.mapping.generation = r->mapping.generation;
         moved.limit = r->limit;
         moved.range = virt_range::of_size(at, length);
         moved.offset = r->backing ? offset : 0;
@@ -110,7 +111,9 @@ result<> address_space<Memory>::move(virt_range kept, virt_range old, owned<regi
         } else if (!old.empty()) {
             remove(old, splits_here, to);
         }
-        insert(*made.release());
+        region& moved = *made.release();
+        insert(moved);
+        enter(moved);
         merge_around(old);
         merge_around(place);
     }

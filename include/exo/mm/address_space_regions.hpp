@@ -50,6 +50,7 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
         region* copy = EXO_TRY(new_object<region>(memory_.heap));
         static_cast<region_info&>(*copy) = r;
         copy->limit = r.limit;
+        copy->mapping.generation = r.mapping.generation;
         unlocked |= std::exchange(copy->locked, locking::none) != locking::none;
         child->insert(*copy);
     }
@@ -63,6 +64,9 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
             EXO_TRY(child->start_without(r.range, r.advice.fork));
     if (unlocked)
         child->merge_around(everything());
+    // Only now that it has the pages may it be told to forget some; this space, under the lock, was not told meanwhile.
+    for (region& r : child->regions_)
+        child->enter(r);
     child->brk_begin_ = brk_begin_;
     child->brk_end_ = brk_end_;
     memory_.counters.forks.add();
@@ -184,8 +188,17 @@ void address_space<Memory>::insert(region& r)
 }
 
 template <class Memory>
+void address_space<Memory>::enter(region& r)
+{
+    if (object_mappings* const object = r.backing ? r.backing->mappings() : nullptr)
+        object->enter(memory_.parker, r.mapping, *this);
+}
+
+template <class Memory>
 void address_space<Memory>::erase(region& r)
 {
+    if (r.mapping.object)
+        r.mapping.object->leave(memory_.parker, r.mapping);
     regions_.erase(r);
     --region_count_;
     virtual_pages_ -= r.range.size() >> page_shift;
@@ -245,6 +258,8 @@ void address_space<Memory>::split(virt_range r, spares& with)
         lower->split(a, *upper);
         regions_.insert(*upper);
         ++region_count_;
+        if (lower->mapping.object)
+            enter(*upper);
     };
     at(r.begin, with.at_begin);
     at(r.end, with.at_end);
@@ -291,6 +306,8 @@ result<virt_addr> address_space<Memory>::map(map_request request, const space_li
                                         .offset = request.offset,
                                         .locked = request.locked == locking::none ? lock_new_ : request.locked};
     made->limit = request.limit;
+    if (const object_mappings* const object = made->backing ? made->backing->mappings() : nullptr)
+        made->mapping.generation = object->generation();
     EXO_TRY(check_region_count());
     const auto replaced = bytes_where([](const region&) { return true; }, range);
     EXO_TRY(check_limits(*made, length - replaced, limits));
@@ -308,7 +325,9 @@ result<virt_addr> address_space<Memory>::map(map_request request, const space_li
         EXO_TRY(ready);
     }
     const bool populates = request.populate || made->locked == locking::at_once;
-    insert(*made.release());
+    region& r = *made.release();
+    insert(r);
+    enter(r);
     merge_around(range);
     guard.unlock();
 
@@ -383,6 +402,26 @@ void address_space<Memory>::clear() noexcept
     resident_pages_ -= page_tables_here().detach_all(to);
     to.flush();
     brk_end_ = brk_begin_;
+}
+
+template <class Memory>
+result<> address_space<Memory>::forget_pages(object_mappings& object, std::uint64_t first) noexcept
+{
+    auto guard = lock();
+    for (region& r : regions_) {
+        if (r.mapping.object != &object)
+            continue;
+        const auto index = r.page_index(r.range.begin);
+        const auto kept = first > index ? first - index : 0;
+        if (kept < r.range.size() >> page_shift) {
+            changes to{memory_, holders_};
+            const auto dropped = drop_pages({r.range.begin + (kept << page_shift), r.range.end}, to);
+            to.flush();
+            EXO_TRY(dropped);
+        }
+        object.seen(memory_.parker, r.mapping);
+    }
+    return {};
 }
 
 template <class Memory>

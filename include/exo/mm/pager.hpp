@@ -17,6 +17,8 @@
 
 namespace exo::mm {
 
+class object_mappings;
+
 // Which object a pager stands for, as /proc/PID/maps shows it. Zero: none.
 struct pager_identity {
     std::uint64_t device{};
@@ -44,6 +46,8 @@ public:
     }
     // Makes what was written through shared mappings survive a loss of power, as far as the object can.
     [[nodiscard]] virtual result<> sync() { return {}; }
+    // Who maps the object, if it can become smaller; the same one for as long as the pager is.
+    [[nodiscard]] virtual object_mappings* mappings() noexcept { return nullptr; }
     // Whether shared mappings may write to the object: not so through a file that was opened for reading only.
     [[nodiscard]] virtual bool allows_writing() const noexcept { return true; }
 

@@ -10,6 +10,7 @@
 #include <exo/base/range.hpp>
 #include <exo/base/ref.hpp>
 #include <exo/base/tree.hpp>
+#include <exo/mm/object_mappings.hpp>
 #include <exo/mm/pager.hpp>
 #include <exo/mm/protection.hpp>
 
@@ -132,6 +133,7 @@ struct region : region_info {
     virt_addr filled_to{};
     std::uint64_t filled_at_once{};
 
+    object_mapping mapping;
     tree_hook hook;
 
     [[nodiscard]] virt_addr begin() const { return range.begin; }
@@ -143,13 +145,14 @@ struct region : region_info {
         return range.end == next.range.begin && access == next.access && kind == next.kind && heap == next.heap &&
                advice == next.advice && locked == next.locked && grows == growth::fixed &&
                next.grows == growth::fixed && backing == next.backing &&
-               (!backing || offset + range.size() == next.offset);
+               (!backing || offset + range.size() == next.offset) && mapping.generation == next.mapping.generation;
     }
     // Gives the part from `a` on, which lies inside, to `upper`.
     void split(virt_addr a, region& upper)
     {
         static_cast<region_info&>(upper) = *this;
         upper.limit = limit;
+        upper.mapping.generation = mapping.generation;
         upper.offset += backing ? a - range.begin : 0;
         upper.range.begin = a;
         range.end = a;

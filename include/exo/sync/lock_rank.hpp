@@ -16,6 +16,7 @@ enum class lock_rank : std::uint8_t {
     wait_queue,
     timers,
     device,
+    object_mappings,
     page_cache,
     reclaimer,
     inode_table,

@@ -359,6 +359,62 @@ void synchronize()
     close(fd);
 }
 
+void shrink()
+{
+    printf("- ftruncate\n");
+    const int fd = temporary(6);
+    char* shared = map(6, MAP_SHARED, fd);
+    char* own = map(6, MAP_PRIVATE, fd);
+    memset(shared, 'a', 6 * page);
+    own[5 * page] = 'b';
+    own[page] = 'b';
+    static char *in_child_shared, *in_child_own;
+    in_child_shared = shared;
+    in_child_own = own;
+    static int to_child[2], from_child[2];
+    if (pipe(to_child) != 0 || pipe(from_child) != 0)
+        return;
+    fflush(stdout);
+    if (fork() == 0) {
+        char c = 0;
+        peek("child's shared page", in_child_shared + 4 * page);
+        fflush(stdout);
+        if (write(from_child[1], &c, 1) != 1 || read(to_child[0], &c, 1) != 1)
+            _exit(1);
+        peek("child's shared page, gone", in_child_shared + 4 * page);
+        peek("child's own page, gone", in_child_own + 5 * page);
+        peek("child's own page, kept", in_child_own + page);
+        fflush(stdout);
+        _exit(0);
+    }
+    char c = 0;
+    show("child is there", read(from_child[0], &c, 1));
+    show("smaller", ftruncate(fd, 2 * page + 100));
+    fflush(stdout);
+    if (write(to_child[1], &c, 1) == 1)
+        wait(nullptr);
+    peek("kept", shared + page);
+    peek("before the end", shared + 2 * page + 99);
+    peek("behind the end, in its page", shared + 2 * page + 100);
+    peek("gone", shared + 3 * page);
+    poke("gone, to write", shared + 5 * page, 1);
+    peek("own, kept", own + page);
+    peek("own, gone", own + 5 * page);
+    poke("own, gone, to write", own + 4 * page, 1);
+    show("larger again", ftruncate(fd, 6 * page));
+    peek("new", shared + 5 * page);
+    peek("new, own", own + 5 * page);
+    close(fd);
+    const int again = open("/tmp/shrinks", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    show("file", write(again, "content", 7));
+    char* mapped = map(1, MAP_SHARED, again);
+    peek("mapped", mapped);
+    close(open("/tmp/shrinks", O_RDWR | O_TRUNC));
+    peek("opened to be empty", mapped);
+    close(again);
+    unlink("/tmp/shrinks");
+}
+
 long status_value(const char* name)
 {
     FILE* status = fopen("/proc/self/status", "r");
@@ -596,6 +652,7 @@ int main()
     advise();
     residency();
     synchronize();
+    shrink();
     lock();
     limits();
     flags();

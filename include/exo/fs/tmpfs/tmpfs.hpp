@@ -24,6 +24,7 @@
 #include <exo/fs/page_io.hpp>
 #include <exo/fs/page_tree.hpp>
 #include <exo/fs/pipe.hpp>
+#include <exo/mm/object_mappings.hpp>
 #include <exo/sync/mutex.hpp>
 #include <exo/sync/spin_lock.hpp>
 
@@ -247,6 +248,7 @@ public:
         });
         return count;
     }
+    [[nodiscard]] mm::object_mappings* mappings() noexcept override { return &mappings_; }
     [[nodiscard]] result<ref<file>> open(environment& env, const location& where, const open_options& options) override
     {
         return open_plain(env, where, *this, options);
@@ -333,6 +335,11 @@ private:
     }
 
     // At most `most` pages from `first` on; how many.
+    void set_size(std::uint64_t size) noexcept
+    {
+        auto guard = lock_.lock(parker());
+        size_ = size;
+    }
     std::size_t drop_pages(std::uint64_t first, std::size_t most) noexcept
     {
         std::size_t dropped = 0;
@@ -351,6 +358,7 @@ private:
 
     sync::mutex<sync::lock_rank::file_content> writers_; // size_ grows or shrinks under it only
     page_tree pages_;
+    mm::object_mappings mappings_;
 };
 
 inline result<> tmpfs_file::truncate(std::uint64_t size)
@@ -358,19 +366,24 @@ inline result<> tmpfs_file::truncate(std::uint64_t size)
     if (size > largest)
         return fail(errors::file_too_large, size);
     auto guard = writers_.lock(parker());
+    const auto before = size_;
+    set_size(size);
+    if (pages_for(size) < pages_for(before))
+        if (const auto forgotten = mappings_.forget_from(parker(), pages_for(size)); !forgotten) {
+            set_size(before);
+            return forgotten;
+        }
     {
         auto data = lock_.lock(parker());
         // What is cut off in the last page that stays must read as zero if the file grows again.
-        const bool cuts_a_page = size < size_ && size % page_size != 0;
+        const bool cuts_a_page = size < before && size % page_size != 0;
         const page_tree::word* const w = cuts_a_page ? pages_.find(size / page_size) : nullptr;
         if (w && *w != 0) {
             const auto kept = static_cast<std::size_t>(size % page_size);
             std::memset(reinterpret_cast<std::byte*>(*w) + kept, 0, page_size - kept);
         }
-        size_ = size;
     }
-    while (drop_pages(pages_for(size), batch) == batch) {
-    }
+    while (drop_pages(pages_for(size), batch) == batch) {}
     set_modified();
     return {};
 }
