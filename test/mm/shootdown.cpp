@@ -327,6 +327,7 @@ TEST_CASE("a table of the half that all spaces share is forgotten under every id
     m.paging.load({one, hal::address_space_id{1}}, remembered::forget);
     REQUIRE(map.unmap_page(shared, batch));
     batch.flush();
+    CHECK(!m.access(shared, mm::access::read, sim::privilege::kernel)); // the page, under its own id
     REQUIRE(map.map_page(shared, phys_addr{}, kernel_data, batch, 1)); // in place of the empty table
     batch.flush();
     m.paging.load({other, hal::address_space_id{2}}, remembered::keep);

@@ -10,7 +10,7 @@ headers=("$@")
 cxx=(${CXX:-g++-12} -std=c++23 -O1 -w)
 mapfile -t tests < <(ls -Sr -- "$source"/test/mm/*.cpp) # the quickest to compile first
 # A call that is a statement by itself.
-place='([a-z_]+\.)*(batch_?|pending_|how_|to|tlb|ipi_|what|running)\.(invalidate[a-z_]*|flush|apply|call|join)\(.*\);'
+place='(([a-z_]+\.)*(batch_?|pending_|how_|to|tlb_?|ipi_|what|running|shootdown_)\.(invalidate[a-z_]*|flush|apply|call|join|add[a-z_]*|widened)|^ +(invalidate_page|flush))\(.*\);'
 # HEADER:WHAT IT DOES THEN:SED EXPRESSION
 checks=(
     'remembered_spaces.hpp:keeps what is older than the space:s/known.generation == generation [?]/true ?/'
@@ -73,7 +73,7 @@ without() {
 for header in "${headers[@]}"; do
     while IFS=: read -r line text; do
         without "$header" "$line $text" "${line}s/$place/;/"
-    done < <(grep -nE "\b$place" "$source/include/exo/mm/$header")
+    done < <(grep -nE "$place" "$source/include/exo/mm/$header")
     for check in "${checks[@]}"; do
         IFS=: read -r where what change <<<"$check"
         [[ $where == "$header" ]] && without "$header" "$what" "$change"
