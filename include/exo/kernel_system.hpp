@@ -38,6 +38,7 @@
 #include <exo/proc/procfs/procfs.hpp>
 #include <exo/proc/thread.hpp>
 #include <exo/proc/wait_status.hpp>
+#include <exo/sched/deadline_claims.hpp>
 #include <exo/sched/policies/deadline.hpp>
 #include <exo/sched/policies/fair.hpp>
 #include <exo/sched/policies/fixed_priority.hpp>
@@ -88,6 +89,10 @@ class kernel_system {
         template <class Task>
         void switching(Task& previous, Task& next) noexcept
         {
+            if (static_cast<sched::deadline::entity&>(previous).take_overrun_signal()) [[unlikely]] {
+                thread_of(previous)->overran.store(true);
+                previous.interrupt_pending.store(true);
+            }
             system.switch_user_state(thread_of(previous), thread_of(next));
         }
         template <class Task>
@@ -120,7 +125,8 @@ public:
                           shootdown_type>;
     using space_type = mm::address_space<memory_type>;
 
-    using policy_type = sched::run_queue<sched::deadline, sched::throttled<sched::fixed_priority>, sched::fair>;
+    using real_time_type = sched::throttled<sched::fixed_priority>;
+    using policy_type = sched::run_queue<sched::deadline, real_time_type, sched::fair>;
     using scheduler_type =
         sched::scheduler<policy_type, hal::flat_topology<>, typename P::context_type, typename P::interrupts_type,
                          typename P::cpu_type, typename P::clock_type, typename P::timer_type,
@@ -128,6 +134,7 @@ public:
     using task_type = typename scheduler_type::task;
     // Unlocking lets a thread that was woken meanwhile run.
     using interrupts_type = scheduler_type;
+    using deadline_claims_type = sched::deadline_claims<interrupts_type>;
 
     using log_type = kernel_log<std::remove_reference_t<decltype(std::declval<P&>().log())>, typename P::clock_type>;
     using thread_type = proc::thread<kernel_system>;
@@ -146,6 +153,14 @@ public:
     [[nodiscard]] memory_type& memory() { return memory_; }
     [[nodiscard]] mm::page_supply& pages() { return pages_; }
     [[nodiscard]] scheduler_type& scheduler() { return scheduler_; }
+    [[nodiscard]] deadline_claims_type& deadline_claims() { return deadline_claims_; }
+    // After a change of claims. On several CPUs it never changes.
+    void keep_deadlines_by_bandwidth()
+    {
+        scheduler_.visit_queue([keep = deadline_claims_.by_bandwidth()](policy_type& queue) {
+            queue.template get<sched::deadline>().keep_deadlines(keep);
+        });
+    }
     [[nodiscard]] fs::environment& file_environment() { return file_environment_; }
     [[nodiscard]] fs::device_registry& devices() { return devices_; }
     [[nodiscard]] fs::vfs& vfs() { return vfs_; }
@@ -265,7 +280,7 @@ protected:
                             .reclaimer = memory_.reclaimer,
                             .clock = wall_clock_,
                             .devices = &devices_},
-          vfs_{file_environment_}, terminals_{parker_}, processes_{*this},
+          deadline_claims_{heap_for_use_, scheduler_, platform.cpu().cpu_limit()}, vfs_{file_environment_}, terminals_{parker_}, processes_{*this},
           metadata_bytes_{early_.bytes}
     {
         stir_random();
@@ -368,6 +383,7 @@ private:
     exo::wall_clock<typename P::clock_type> wall_clock_;
     fs::device_registry devices_;
     fs::environment file_environment_;
+    deadline_claims_type deadline_claims_;
     fs::vfs vfs_;
     proc::futex_table futexes_;
     drivers::terminal_list terminals_;

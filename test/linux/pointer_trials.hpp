@@ -221,6 +221,13 @@ inline constexpr trial trials[] = {
     {SYS_sysinfo, {T}, 112, writes},
     {SYS_getrandom, {T, 16, 0}, 16, writes | partial},
     {SYS_sched_getaffinity, {0, 8, T}, 8, writes},
+    {SYS_sched_setaffinity, {0, 8, T}, 8, 0, EINVAL}, // of zeros
+    {SYS_sched_setscheduler, {0, 0, T}, 4, 0, EINVAL},
+    {SYS_sched_setparam, {0, T}, 4, 0, EINVAL},
+    {SYS_sched_getparam, {0, T}, 4, writes, EINVAL},
+    {SYS_sched_setattr, {0, T, 0}, 48, optional, E2BIG}, // null is EINVAL; of whatever size stands there
+    {SYS_sched_getattr, {0, T, 48, 0}, 48, writes, EINVAL},
+    {SYS_sched_rr_get_interval, {0, T}, 16, writes},
     {SYS_getcpu, {T, 0}, 4, writes | optional},
     {SYS_getcpu, {0, T}, 4, writes | optional},
     {SYS_futex, {T, 0, 0, what::scratch, 0, 0}, 4, 0, EINVAL}, // FUTEX_WAIT; of a word that is aligned

@@ -12,6 +12,7 @@
 #include <exo/linux/memory_calls.hpp>
 #include <exo/linux/numbers.hpp>
 #include <exo/linux/process_calls.hpp>
+#include <exo/linux/schedule_calls.hpp>
 #include <exo/linux/signal_calls.hpp>
 #include <exo/linux/system_calls.hpp>
 #include <exo/linux/time_calls.hpp>
@@ -27,6 +28,7 @@ consteval call_table<System> make_call_table()
     add_file_calls<System>(table);
     add_memory_calls<System>(table);
     add_process_calls<System>(table);
+    add_schedule_calls<System>(table);
     add_signal_calls<System>(table);
     add_system_calls<System>(table);
     add_time_calls<System>(table);

@@ -82,36 +82,6 @@ result<std::uint64_t> sys_getrandom(call<System>& c, user_addr to, std::uint64_t
 }
 
 template <class System>
-result<void> sys_sched_yield(call<System>& c)
-{
-    c.system.scheduler().yield();
-    return {};
-}
-
-template <class System>
-result<std::uint64_t> sys_sched_getaffinity(call<System>& c, std::int32_t id, std::uint64_t size, user_addr to)
-{
-    if (id != 0 && !c.system.processes().find(id))
-        return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
-    if (size < sizeof(std::uint64_t) || size % sizeof(std::uint64_t) != 0)
-        return fail(errors::invalid_argument, size);
-    const auto count = c.system.processor_count();
-    const std::uint64_t all = count < 64 ? (std::uint64_t{1} << count) - 1 : ~std::uint64_t{0};
-    EXO_TRY(c.write_object(to, all));
-    return sizeof(std::uint64_t);
-}
-
-template <class System>
-result<void> sys_getcpu(call<System>& c, user_addr cpu, user_addr node)
-{
-    if (cpu.value() != 0)
-        EXO_TRY(c.write_object(cpu, static_cast<std::uint32_t>(c.thread.task.cpu())));
-    if (node.value() != 0)
-        EXO_TRY(c.write_object(node, std::uint32_t{0}));
-    return {};
-}
-
-template <class System>
 result<std::uint64_t> sys_futex(call<System>& c, user_addr word, std::uint32_t operation, std::uint32_t value,
                                 user_addr timeout, user_addr, std::uint32_t bits)
 {
@@ -159,9 +129,6 @@ constexpr void add_system_calls(Table& table)
     table.template set<sys_uname<System>>(number::uname);
     table.template set<sys_sysinfo<System>>(number::sysinfo);
     table.template set<sys_getrandom<System>>(number::getrandom);
-    table.template set<sys_sched_yield<System>>(number::sched_yield);
-    table.template set<sys_sched_getaffinity<System>>(number::sched_getaffinity);
-    table.template set<sys_getcpu<System>>(number::getcpu);
     table.template set<sys_futex<System>>(number::futex);
 }
 

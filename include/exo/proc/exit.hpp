@@ -77,6 +77,7 @@ template <class System>
     {
         auto guard = p.lock();
         p.main_thread = nullptr; // no signal reaches it any more
+        system.deadline_claims().let_go(t.scheduling.claim, system.now());
         t.task.interrupt_pending.store(false, std::memory_order_release);
     }
     if (p.id() == init_id)

@@ -11,6 +11,7 @@
 #include <exo/proc/errors.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_table.hpp>
+#include <exo/proc/scheduling.hpp>
 #include <exo/proc/signal.hpp>
 #include <exo/proc/thread.hpp>
 
@@ -36,7 +37,7 @@ template <class System>
 
 // A process like `parent`, with `child_frame` as the first thing its thread does in user mode. It runs from here on.
 // `announce(child)` is called before that, with its number known. Errors: out_of_memory, too_many_processes;
-// announce's.
+// announce's, sched::errors::deadline_fork.
 template <class System, class Announce>
 [[nodiscard]] result<process_id> fork_process(thread<System>& parent_thread, const typename System::frame& child_frame,
                                               const fork_request& request, Announce announce)
@@ -45,6 +46,7 @@ template <class System, class Announce>
     process<System>& parent = parent_thread.process();
     if (!may_have_another_process(parent))
         return fail(errors::too_many_processes);
+    const auto scheduling = EXO_TRY(inherited_scheduling(parent_thread));
 
     auto child = ref<process<System>>::adopt(EXO_TRY(new_object<process<System>>(system.heap(), system)));
     process<System>& p = *child;
@@ -63,6 +65,7 @@ template <class System, class Announce>
     p.exit_signal = request.exit_signal;
 
     auto* t = EXO_TRY(thread<System>::create(p, &thread<System>::enter_user_mode));
+    inherit_scheduling(parent_thread, *t, scheduling);
     t->first_frame = child_frame;
     system.user_mode().save(parent_thread.state);
     t->state = parent_thread.state;

@@ -20,9 +20,10 @@ template <class System>
 void refresh_interruption(thread<System>& t)
 {
     auto& p = t.process();
-    // Cleared before the alarm is looked at, since its timer does not take the lock.
+    // Cleared before what is set without the lock is looked at.
     t.task.interrupt_pending.store(false);
-    if (!((t.pending.set() | p.pending.set()) - t.blocked).empty() || p.alarm_expired.load())
+    if (!((t.pending.set() | p.pending.set()) - t.blocked).empty() || p.alarm_expired.load() ||
+        t.overran.load())
         t.task.interrupt_pending.store(true);
 }
 

@@ -209,6 +209,8 @@ template <class System>
     auto& p = t.process();
     if (p.alarm_expired.exchange(false, std::memory_order_acq_rel))
         (void)p.pending.add({.number = signal::sigalrm, .code = signal_code::kernel});
+    if (t.overran.exchange(false, std::memory_order_acq_rel))
+        (void)t.pending.add({.number = signal::sigxcpu, .code = signal_code::kernel});
     auto taken = p.pending.take(wanted & signal_set::of(signal::sigkill)); // before all that could not matter any more
     if (taken.number == signal::none)
         taken = t.pending.take(wanted);

@@ -91,6 +91,15 @@ public:
     frame_type first_frame{};
     state_type state{};
 
+    // What the scheduler's parameters of the task do not tell (scheduling.hpp); under the process's lock.
+    struct {
+        std::int8_t nice{};
+        bool reset_on_fork{};
+        typename System::deadline_claims_type::claim* claim{}; // of a deadline thread
+    } scheduling;
+    // SIGXCPU is due: it used up its runtime, and asked to be told. As with alarms, who finds out cannot post it.
+    std::atomic<bool> overran{};
+
     // Signals: `blocked` is written by the thread alone, under its process's lock; `pending` under that lock.
     signal_set blocked{};
     pending_signals pending{};

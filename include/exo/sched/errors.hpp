@@ -51,9 +51,13 @@ inline constexpr error_kind cpu_offline{
     "sched", "cpu_offline", "the CPU does not run threads now", posix::busy, severity::expected, recovery::back_off,
     "CPU", "send the thread to a CPU that is online"};
 inline constexpr error_kind deadline_affinity{
-    "sched", "deadline_affinity", "a deadline thread may not be kept from CPUs that its admission counted on",
+    "sched", "deadline_affinity", "a thread that is kept from CPUs cannot become one of deadlines",
     posix::perm, severity::caller, recovery::give_up, "thread",
-    "leave all CPUs to the thread, or give it another policy first"};
+    "leave all CPUs to the thread first"};
+
+inline constexpr error_kind deadline_needs_all_cpus{
+    "sched", "deadline_needs_all_cpus", "a deadline thread may use all CPUs that its admission counts on", posix::busy,
+    severity::caller, recovery::give_up, "thread", "give the thread another policy before it is kept to some CPUs"};
 
 // Which claim a thread has.
 inline constexpr error_kind unknown_policy{
@@ -99,6 +103,9 @@ inline constexpr error_kind runtime_exceeds_deadline{
 inline constexpr error_kind deadline_exceeds_period{
     "sched", "deadline_exceeds_period", "the deadline comes after the period ends", posix::inval, severity::caller,
     recovery::fix_input, "period ns", "put the deadline at or before the end of the period"};
+inline constexpr error_kind period_out_of_range{
+    "sched", "period_out_of_range", "the period is too short or too long", posix::inval, severity::caller,
+    recovery::fix_input, "period ns", "choose a period between 100 us and 4 s"};
 inline constexpr error_kind utilization_too_high{
     "sched", "utilization_too_high", "deadline threads would use more than their share of the CPUs", posix::busy,
     severity::caller, recovery::shrink_request, "millionths of a CPU",

@@ -428,6 +428,15 @@ public:
     // The sum of the weights of a CPU's ready threads, those on their way to it included. Counted where there are several.
     [[nodiscard]] std::uint64_t load(unsigned cpu) const { return balancer_.load(cpu); }
     [[nodiscard]] const Topology& topology() const { return balancer_.topology(); }
+    [[nodiscard]] const cpu_set& all_cpus() const { return topology().domain(0, topology().level_count() - 1); }
+    // Calls visit(Policy&) with what the calling CPU has, interrupts off.
+    template <class Visit>
+    void visit_queue(Visit visit) noexcept
+    {
+        const state saved = interrupts_.save_and_disable();
+        visit(here().queue_);
+        interrupts_.restore(saved);
+    }
     // For a trace::registry: the metrics of all CPUs.
     using metrics_source = trace::table_source<sched::metrics<Recording>>;
     [[nodiscard]] metrics_source make_metrics_source() const
@@ -450,10 +459,6 @@ private:
 
     [[nodiscard]] unsigned number(const processor& p) const { return static_cast<unsigned>(&p - processors_.data()); }
     [[nodiscard]] bool many() const { return processors_.size() > 1; }
-    [[nodiscard]] const cpu_set& all_cpus() const
-    {
-        return topology().domain(0, topology().level_count() - 1);
-    }
     [[nodiscard]] bool may_run_on(const processor& p, const task& t) const
     {
         return !many() || t.affinity_.contains(number(p));

@@ -24,6 +24,7 @@ enum class lock_rank : std::uint8_t {
     mount_table,
     page_table,
     descriptors,
+    admission,
     process,
     process_table,
     // Sleeping; never taken with a spinning one held.

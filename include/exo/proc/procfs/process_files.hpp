@@ -17,12 +17,14 @@
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_table.hpp>
 #include <exo/proc/procfs/text_builder.hpp>
+#include <exo/proc/scheduling.hpp>
 #include <exo/proc/thread.hpp>
 #include <exo/sched/task.hpp>
 
 namespace exo::proc {
 
 // What several of them tell, read in one go.
+template <class System>
 struct process_facts {
     process_id parent{};
     process_id group{};
@@ -41,14 +43,16 @@ struct process_facts {
     std::uint64_t voluntary_switches{};
     std::uint64_t involuntary_switches{};
     unsigned cpu{};
+    scheduling_attributes scheduling{};
+    typename System::scheduler_type::cpu_set cpus{};
     bool has_thread{};
     fs::permission_bits umask{};
 };
 
 template <class System>
-[[nodiscard]] process_facts facts_of(process<System>& p)
+[[nodiscard]] process_facts<System> facts_of(process<System>& p)
 {
-    process_facts f;
+    process_facts<System> f;
     auto guard = p.system().processes().lock();
     f.parent = p.parent ? p.parent->id() : 0;
     f.group = p.group;
@@ -78,6 +82,8 @@ template <class System>
         f.voluntary_switches = t->task.voluntary_switches();
         f.involuntary_switches = t->task.involuntary_switches();
         f.cpu = t->task.cpu();
+        f.scheduling = scheduling_of(*t);
+        f.cpus = p.system().scheduler().affinity(t->task) & p.system().scheduler().all_cpus();
         ready = t->task.state() == sched::task_state::ready;
     }
     f.state = state == process_state::zombie ? 'Z' : state == process_state::stopped ? 'T' : ready ? 'R' : 'S';
@@ -94,7 +100,7 @@ template <class System>
 template <class System>
 result<> write_process_stat(process<System>& p, text_builder& out)
 {
-    const process_facts f = facts_of(p);
+    const auto f = facts_of(p);
     const auto image = p.find_image();
     const auto memory = image ? image->space().statistics() : mm::space_statistics{};
     drivers::tty* const terminal = p.system().terminals().controlling(f.session);
@@ -110,7 +116,11 @@ result<> write_process_stat(process<System>& p, text_builder& out)
     out.put(' ', to_ticks(f.run_time), " 0 ", to_ticks(p.children_usage.user), ' ',
             to_ticks(p.children_usage.system));
     // priority, nice, threads, an unused one; the start; memory.
-    out.put(" 20 0 ", f.has_thread ? 1 : 0, " 0 ", start, ' ', memory.virtual_pages * page_size, ' ',
+    const auto& s = f.scheduling;
+    const int priority = s.policy == scheduling_policy::deadline ? -101
+                         : is_real_time(s.policy)                ? -1 - static_cast<int>(s.priority)
+                                                                 : 20 + s.nice;
+    out.put(' ', priority, ' ', s.nice, ' ', f.has_thread ? 1 : 0, " 0 ", start, ' ', memory.virtual_pages * page_size, ' ',
             memory.resident_pages, ' ', p.limits[resource::resident_set].soft);
     out.put(' ', image ? image->code.begin : 0, ' ', image ? image->code.end : 0, ' ', image ? image->stack_start : 0,
             " 0 0");
@@ -118,7 +128,8 @@ result<> write_process_stat(process<System>& p, text_builder& out)
     out.put(' ', (f.pending | f.thread_pending).bits() & 0x7fffffff, ' ', f.blocked.bits() & 0x7fffffff, ' ',
             f.ignored.bits() & 0x7fffffff, ' ', f.caught.bits() & 0x7fffffff);
     // wait channel, two unused; exit signal, CPU, real-time priority, policy; delays and guest time.
-    out.put(" 0 0 0 ", static_cast<unsigned>(f.exit_signal), ' ', f.cpu, " 0 0 0 0 0");
+    out.put(" 0 0 0 ", static_cast<unsigned>(f.exit_signal), ' ', f.cpu, ' ', s.priority, ' ',
+            static_cast<unsigned>(s.policy), " 0 0 0");
     const auto put_range = [&out](const range<std::uint64_t>& r) { out.put(' ', r.begin, ' ', r.end); };
     const range<std::uint64_t> none{};
     put_range(image ? image->data : none);
@@ -139,10 +150,36 @@ result<> write_process_statm(process<System>& p, text_builder& out)
     return out.status();
 }
 
+// As masks of 32 CPUs each, the last first; and as ranges.
+template <class Set>
+void put_cpus(text_builder& out, const Set& cpus, const Set& all)
+{
+    out.put("Cpus_allowed:\t");
+    const unsigned count = all.size();
+    for (unsigned group = (count + 31) / 32; group-- > 0;) {
+        const auto bits = static_cast<std::uint32_t>(cpus.word(group / 2) >> group % 2 * 32);
+        const unsigned here = count - group * 32 < 32 ? count - group * 32 : 32;
+        out.put(hex{bits, (here + 3) / 4}, group != 0 ? "," : "");
+    }
+    out.put("\nCpus_allowed_list:\t");
+    const char* separator = "";
+    for (unsigned cpu = cpus.next(0); cpu != Set::limit;) {
+        unsigned last = cpu;
+        while (cpus.contains(last + 1))
+            ++last;
+        out.put(separator, cpu);
+        if (last != cpu)
+            out.put('-', last);
+        separator = ",";
+        cpu = cpus.next(last + 1);
+    }
+    out.put('\n');
+}
+
 template <class System>
 result<> write_process_status(process<System>& p, text_builder& out)
 {
-    const process_facts f = facts_of(p);
+    const auto f = facts_of(p);
     const auto image = p.find_image();
     const id_set& user = f.identity.user;
     const id_set& group = f.identity.group;
@@ -168,6 +205,7 @@ result<> write_process_status(process<System>& p, text_builder& out)
     out.line("SigPnd:\t", hex{f.thread_pending.bits(), 16}).line("ShdPnd:\t", hex{f.pending.bits(), 16});
     out.line("SigBlk:\t", hex{f.blocked.bits(), 16}).line("SigIgn:\t", hex{f.ignored.bits(), 16});
     out.line("SigCgt:\t", hex{f.caught.bits(), 16});
+    put_cpus(out, f.cpus, p.system().scheduler().all_cpus());
     out.line("voluntary_ctxt_switches:\t", f.voluntary_switches);
     out.line("nonvoluntary_ctxt_switches:\t", f.involuntary_switches);
     return out.status();

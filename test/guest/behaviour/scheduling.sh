@@ -1,0 +1,40 @@
+# Priorities, nice values and CPUs, as busybox's tools set them and /proc and ps show them; and that they count.
+. "$(dirname "$0")/common.bash" "$@"
+
+out=$("$exo" run --timeout 60 --exec '
+field() { set -- "$2" $(sed "s/.*) //" "/proc/$1/stat"); eval "echo \${$(($1 - 1))}"; }
+show() { echo "$2: priority $(field $1 18) nice $(field $1 19) real-time $(field $1 40) policy $(field $1 41)"; }
+sleep 1000 & id=$!
+show $id normal
+renice 5 $id >/dev/null; show $id reniced
+renice -n -8 -p $id >/dev/null; show $id "8 less"
+taskset -p $id | sed "s/$id/PID/"
+taskset -p 1 $id >/dev/null && grep Cpus_allowed /proc/$id/status
+taskset -p 8 $id >/dev/null 2>&1 || echo "no such CPU"
+kill $id
+/test/scheduling 0 7 /bin/sleep 1000 & id=$!; sleep 0.1; show $id nice; kill $id
+/test/scheduling 1 30 /bin/sleep 1000 & id=$!; sleep 0.1; show $id fifo; kill $id
+/test/scheduling 2 31 /bin/sleep 1000 & id=$!; sleep 0.1; show $id "round robin"; kill $id
+/test/scheduling 5 0 /bin/sleep 1000 & id=$!; sleep 0.1; show $id idle; kill $id
+spin() { while :; do :; done; }
+used() { field $1 14; }
+spin & one=$!; spin & other=$!
+renice 10 $other >/dev/null
+a=$(used $one) b=$(used $other); sleep 2; a=$(($(used $one) - a)) b=$(($(used $other) - b))
+[ $a -gt $((4 * b)) ] && [ $b -gt 0 ] && echo "a tenth for nice 10" || echo "nice: $a to $b"
+kill $one $other
+exit 0' 2>&1)
+expect "status" $? 0
+expect "output" "$out" "normal: priority 20 nice 0 real-time 0 policy 0
+reniced: priority 25 nice 5 real-time 0 policy 0
+8 less: priority 17 nice -3 real-time 0 policy 0
+pid PID's current affinity mask: 1
+Cpus_allowed:	1
+Cpus_allowed_list:	0
+no such CPU
+nice: priority 27 nice 7 real-time 0 policy 0
+fifo: priority -31 nice 0 real-time 30 policy 1
+round robin: priority -32 nice 0 real-time 31 policy 2
+idle: priority 20 nice 0 real-time 0 policy 5
+a tenth for nice 10"
+finish
