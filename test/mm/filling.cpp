@@ -163,6 +163,33 @@ TEST_CASE_TEMPLATE("Parts of a large page are unmapped and protected on their ow
     s->deactivate();
 }
 
+TEST_CASE_TEMPLATE("A large page that is split is forgotten by all before its parts appear, and its absence after that",
+                   Format, EXO_EVERY_FORMAT)
+{
+    large_world<Format> w;
+    auto s = w.with_large_pages(1);
+    const auto everywhere = [&](auto act) {
+        for (unsigned cpu = 0; cpu < 2; ++cpu)
+            w.machine.cpus.on(cpu, act);
+    };
+    everywhere([&] {
+        w.activate(*s);
+        CHECK(w.store(*s, base + 7 * page, 7));
+    });
+    w.machine.entries.after_each_change([&] {
+        for (unsigned cpu = 0; cpu < 2; ++cpu)
+            w.machine.unit.speculate(cpu, base + 9 * page);
+    });
+    CHECK(s->unmap(pages(base + 100 * page, 1)));
+    w.machine.entries.after_each_change({});
+    CHECK(large_world<Format>::level_of(w, *s, base) == 0);
+    everywhere([&] {
+        CHECK(*w.load(*s, base + 7 * page) == 7);
+        CHECK(*w.load(*s, base + 9 * page) == 0);
+        w.deactivate(*s);
+    });
+}
+
 TEST_CASE("Wherever memory runs out, a large page stays as it was")
 {
     using format = x86_64::paging_4_level;

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <expected>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -256,9 +257,29 @@ private:
         const translated found = walk(v, level, at, true, will_write, [&](unsigned l, const path& p) {
             here.paths[{tag, l, number_at(v, l + 1)}] = p;
         });
-        if (found.present || Format::caches_absent)
-            here.pages[{found.global ? global_tag : tag, 0, number_at(v, 0)}] = found;
+        if (found.present || Format::caches_absent) {
+            const auto at_v = here.pages.insert_or_assign({found.global ? global_tag : tag, 0, number_at(v, 0)}, found);
+            check_size(here.pages, at_v.first);
+        }
         return found;
+    }
+    // Processors must not come to see two sizes of translation for one address (Intel SDM 3A, 4.10.2.3). As none did
+    // before, whatever else is remembered around the new one has the size of its neighbours.
+    void check_size(const std::map<key, translated>& pages, typename std::map<key, translated>::const_iterator fresh)
+    {
+        const auto check = [&](const std::pair<const key, translated>& other) {
+            const auto& [tag, unused, number] = fresh->first;
+            const unsigned larger = std::max(fresh->second.level, other.second.level);
+            if (fresh->second.present && other.second.present && fresh->second.level != other.second.level &&
+                other.first.tag == tag &&
+                number_at(virt_addr{number << page_shift}, larger) ==
+                    number_at(virt_addr{other.first.number << page_shift}, larger))
+                report("two sizes of translation are remembered", virt_addr{number << page_shift});
+        };
+        if (fresh != pages.begin())
+            check(*std::prev(fresh));
+        if (const auto after = std::next(fresh); after != pages.end())
+            check(*after);
     }
 
     // What the tables say now, without a trace.
@@ -382,12 +403,17 @@ public:
             unit_.report("a plain store replaced an entry in use, table index", index_of(slot));
         at(slot).store(value, std::memory_order_release);
         unit_.entries_changed();
+        if (after_change_)
+            after_change_();
     }
     entry exchange(entry* slot, entry value) noexcept
     {
         mark_as_hardware_might(slot);
         unit_.entries_changed();
-        return at(slot).exchange(value, std::memory_order_acq_rel);
+        const entry old = at(slot).exchange(value, std::memory_order_acq_rel);
+        if (after_change_)
+            after_change_();
+        return old;
     }
     bool compare_exchange(entry* slot, entry& expected, entry value) noexcept
     {
@@ -399,6 +425,9 @@ public:
 
     // From now on, about every other exchange meets an entry that was marked an instant before.
     void mark_at_awkward_moments(unsigned seed) { random_.emplace(seed); }
+
+    // From now on, what hardware does right after an entry that it may be using has changed.
+    void after_each_change(std::function<void()> act) { after_change_ = std::move(act); }
 
 private:
     static std::atomic_ref<entry> at(entry* slot) noexcept { return std::atomic_ref<entry>{*slot}; }
@@ -419,6 +448,7 @@ private:
 
     mmu<Format>& unit_;
     std::optional<std::minstd_rand> random_;
+    std::function<void()> after_change_;
 };
 
 } // namespace exo::sim
