@@ -30,6 +30,7 @@
 #include <exo/proc/out_of_memory.hpp>
 #include <exo/proc/procfs/procfs.hpp>
 #include <exo/proc/signals.hpp>
+#include <exo/sched/queue_metrics.hpp>
 
 namespace exo {
 
@@ -40,16 +41,20 @@ public:
     using frame = typename system_type::frame;
     using thread_type = typename system_type::thread_type;
     using process_type = typename system_type::process_type;
+    using processor_type = typename system_type::scheduler_type::processor;
 
     explicit kernel(P& platform)
         : system_type{platform}, calls_{*this}, killer_{*this}, jobs_{*this}, console_output_{platform},
           console_{this->parker(), console_output_, jobs_, this->terminals(), console_number},
           controlling_terminal_{this->terminals(), jobs_, controlling_terminal_number}, random_source_{*this},
           memory_devices_{random_source_}, scheduler_metrics_{this->scheduler().make_metrics_source()},
+          queue_metrics_{sched::queue_metrics<processor_type, typename system_type::real_time_type>::table,
+                         this->scheduler().processors()[0], this->scheduler().processors().size()},
           memory_metrics_{mm::make_metrics_source(this->memory())},
           shootdown_metrics_{this->memory().shootdown.make_metrics_source()}
     {
         this->metrics().add(scheduler_metrics_);
+        this->metrics().add(queue_metrics_);
         this->metrics().add(memory_metrics_);
         this->metrics().add(shootdown_metrics_);
     }
@@ -323,6 +328,7 @@ private:
     random_source random_source_;
     fs::memory_devices memory_devices_;
     typename system_type::scheduler_type::metrics_source scheduler_metrics_;
+    trace::table_source<processor_type> queue_metrics_;
     mm::metrics_source<typename system_type::memory_type> memory_metrics_;
     typename system_type::shootdown_type::metrics_source shootdown_metrics_;
     log_line panic_text_;

@@ -439,6 +439,20 @@ TEST_CASE("a thread that uses up its runtime waits for its next period, and hear
         took = (machine.kernel().now() - before).nanoseconds();
         CHECK((took >= 21 * ms && took < 22 * ms));
         CHECK(signals == 2);
+
+        const auto metric = [&](std::string_view name) { return machine.kernel().metrics().value(name).value_or(999); };
+        CHECK(metric("exo_sched_deadline_overruns_total") == 4);
+        CHECK(metric("exo_sched_deadline_throttles_total") == 4);
+        CHECK(metric("exo_sched_deadline_misses_total") == 0);
+        CHECK(metric("exo_sched_queue_length{class=\"deadline\"}") == 0);
+        const auto text = file(self, "/proc/self/sched");
+        CHECK(text.starts_with("sh (1, #threads: 1)\n---"));
+        const std::string blanks(40, ' ');
+        CHECK(text.find("\npolicy" + blanks.substr(0, 39) + ":" + blanks.substr(0, 20) + "6\n") != std::string::npos);
+        CHECK(text.find("\nprio" + blanks.substr(0, 41 - 1) + " :" + blanks.substr(0, 19) + "-1\n") !=
+              std::string::npos);
+        CHECK(text.find("dl.runtime" + blanks.substr(0, 35) + ":" + blanks.substr(0, 13) + "2.000000\n") !=
+              std::string::npos);
         self.exit(0);
     });
     check_clean(machine);
@@ -486,6 +500,38 @@ TEST_CASE("a thread of higher priority runs first, and fair ones by their nice v
         CHECK((share > 0.22 && share < 0.27));
         CHECK(self.call(nr::kill, first, 9) == 0);
         CHECK(self.call(nr::kill, second, 9) == 0);
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
+TEST_CASE("a real-time thread that never sleeps leaves others their part of each period, and /proc counts that")
+{
+    simulated_kernel machine;
+    const auto spinner = machine.add([&](view& self) {
+        self.spend(milliseconds(2980));
+        self.exit(0);
+    });
+    std::int64_t took = 0;
+    const auto beside = machine.add([&](view& self) {
+        const auto before = machine.kernel().now();
+        self.spend(milliseconds(90));
+        took = (machine.kernel().now() - before).nanoseconds();
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        CHECK(set_scheduler(self, 0, fifo, 60) == 0);
+        const auto spins = self.fork(spinner), runs = self.fork(beside);
+        CHECK(set_scheduler(self, runs, normal, 0) == 0);
+        CHECK(set_scheduler(self, spins, fifo, 50) == 0);
+        const auto metric = [&](std::string_view name) { return machine.kernel().metrics().value(name).value_or(999); };
+        CHECK(metric("exo_sched_queue_length{class=\"real_time\"}") == 1);
+        CHECK(metric("exo_sched_queue_length{class=\"fair\"}") == 1);
+        CHECK(wait_for(self).id == runs);
+        CHECK((took > 1000 * ms && took < 2100 * ms)); // 50 ms in each second
+        CHECK(wait_for(self).id == spins);
+        CHECK(metric("exo_sched_real_time_throttles_total") == 3);
+        CHECK(metric("exo_sched_queue_length{class=\"real_time\"}") == 0);
         self.exit(0);
     });
     check_clean(machine);

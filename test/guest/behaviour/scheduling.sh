@@ -22,6 +22,8 @@ spin & one=$!; spin & other=$!
 renice 10 $other >/dev/null
 a=$(used $one) b=$(used $other); sleep 2; a=$(($(used $one) - a)) b=$(($(used $other) - b))
 [ $a -gt $((4 * b)) ] && [ $b -gt 0 ] && echo "a tenth for nice 10" || echo "nice: $a to $b"
+grep "^prio" /proc/$other/sched | tr -d " "
+grep "queue_length{class=.fair.} 2" /proc/exo/metrics
 kill $one $other
 exit 0' 2>&1)
 expect "status" $? 0
@@ -36,5 +38,7 @@ nice: priority 27 nice 7 real-time 0 policy 0
 fifo: priority -31 nice 0 real-time 30 policy 1
 round robin: priority -32 nice 0 real-time 31 policy 2
 idle: priority 20 nice 0 real-time 0 policy 5
-a tenth for nice 10"
+a tenth for nice 10
+prio:130
+exo_sched_queue_length{class=\"fair\"} 2"
 finish

@@ -97,6 +97,14 @@ template <class System>
     return static_cast<std::uint64_t>(d.nanoseconds() / tick);
 }
 
+// As field 18 of /proc/PID/stat has it.
+[[nodiscard]] inline int priority_of(const scheduling_attributes& s)
+{
+    return s.policy == scheduling_policy::deadline ? -101
+           : is_real_time(s.policy)                ? -1 - static_cast<int>(s.priority)
+                                                   : 20 + s.nice;
+}
+
 template <class System>
 result<> write_process_stat(process<System>& p, text_builder& out)
 {
@@ -117,10 +125,7 @@ result<> write_process_stat(process<System>& p, text_builder& out)
             to_ticks(p.children_usage.system));
     // priority, nice, threads, an unused one; the start; memory.
     const auto& s = f.scheduling;
-    const int priority = s.policy == scheduling_policy::deadline ? -101
-                         : is_real_time(s.policy)                ? -1 - static_cast<int>(s.priority)
-                                                                 : 20 + s.nice;
-    out.put(' ', priority, ' ', s.nice, ' ', f.has_thread ? 1 : 0, " 0 ", start, ' ', memory.virtual_pages * page_size, ' ',
+    out.put(' ', priority_of(s), ' ', s.nice, ' ', f.has_thread ? 1 : 0, " 0 ", start, ' ', memory.virtual_pages * page_size, ' ',
             memory.resident_pages, ' ', p.limits[resource::resident_set].soft);
     out.put(' ', image ? image->code.begin : 0, ' ', image ? image->code.end : 0, ' ', image ? image->stack_start : 0,
             " 0 0");
@@ -137,6 +142,51 @@ result<> write_process_stat(process<System>& p, text_builder& out)
     put_range(image ? image->arguments : none);
     put_range(image ? image->environment : none);
     out.line(' ', f.exit_word);
+    return out.status();
+}
+
+// /proc/PID/sched, in Linux's format: what its tools read of it, and what there is here.
+template <class System>
+result<> write_process_scheduling(process<System>& p, text_builder& out)
+{
+    const auto f = facts_of(p);
+    const auto& s = f.scheduling;
+    const auto name = [&out](std::string_view text) {
+        out.put(text);
+        for (auto width = text.size(); width < 45; ++width)
+            out.put(' ');
+        out.put(':');
+    };
+    const auto number = [&](std::string_view text, std::uint64_t value) {
+        name(text);
+        out.line(right{value, 21});
+    };
+    const auto time = [&](std::string_view text, duration d) { // milliseconds
+        const auto ns = static_cast<std::uint64_t>(d.nanoseconds());
+        name(text);
+        out.line(right{ns / 1'000'000, 14}, '.', right{ns % 1'000'000, 6, '0'});
+    };
+    out.line(p.name(), " (", p.id(), ", #threads: ", f.has_thread ? 1 : 0, ')');
+    out.line("-------------------------------------------------------------------");
+    time("se.sum_exec_runtime", f.run_time);
+    number("nr_switches", f.voluntary_switches + f.involuntary_switches);
+    number("nr_voluntary_switches", f.voluntary_switches);
+    number("nr_involuntary_switches", f.involuntary_switches);
+    if (is_fair(s.policy)) {
+        const auto weight = sched::fair::weight_of(parameters_for<System>(s).template get<sched::fair>());
+        number("se.load.weight", std::uint64_t{weight} << 10); // as Linux scales it
+        time("se.slice", s.request);
+    }
+    number("policy", static_cast<std::uint64_t>(s.policy));
+    if (s.policy != scheduling_policy::deadline) {
+        number("prio", static_cast<std::uint64_t>(100 + priority_of(s)));
+    } else {
+        name("prio");
+        out.line("                   -1");
+        time("dl.runtime", s.deadline.runtime);
+        time("dl.deadline", s.deadline.deadline);
+        time("dl.period", s.deadline.interval());
+    }
     return out.status();
 }
 

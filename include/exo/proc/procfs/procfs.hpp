@@ -108,6 +108,7 @@ private:
             process_text<write_process_maps<System>>("maps"),
             system_text<write_mounts<System>>("mounts"),
             process_link<write_process_root<System>>("root"),
+            process_text<write_process_scheduling<System>>("sched"),
             process_text<write_process_memory_usage<System>>("smaps"),
             process_text<write_process_memory_sum<System>>("smaps_rollup"),
             process_text<write_process_stat<System>>("stat"),
