@@ -151,7 +151,7 @@ int main(int count, char** words)
             std::perror(chosen->trace.c_str());
             return EXIT_FAILURE;
         }
-        record.emplace(trace_file, topology.cpu_count());
+        record.emplace(sched_sim::file_output{trace_file}, topology.cpu_count());
     }
 
     const exo::duration length = chosen->length.value_or(work->length);

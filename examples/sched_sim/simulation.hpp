@@ -184,7 +184,7 @@ private:
             const task_group& group = work_.tasks[g];
             const cpu_set allowed = group.cpus & online;
             for (unsigned i = 0; i < group.instances; ++i) {
-                std::string name = trace::escaped(group.name);
+                std::string name = group.name;
                 if (group.instances > 1)
                     name += "-" + std::to_string(i);
                 const std::size_t index = threads_.size();

@@ -47,6 +47,7 @@
 #include <exo/sched/scheduler.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/sync/spin_lock.hpp>
+#include <exo/trace/event_ring.hpp>
 #include <exo/trace/registry.hpp>
 
 namespace exo {
@@ -93,6 +94,7 @@ class kernel_system {
                 thread_of(previous)->overran.store(true);
                 previous.interrupt_pending.store(true);
             }
+            system.record_turn(thread_of(next));
             system.switch_user_state(thread_of(previous), thread_of(next));
         }
         template <class Task>
@@ -141,6 +143,14 @@ public:
     using process_type = proc::process<kernel_system>;
     using process_table_type = proc::process_table<kernel_system>;
 
+    // What a CPU ran from when on: a process, or nothing (id 0).
+    struct turn {
+        instant began;
+        proc::process_id id{};
+        char name[process_type::name_limit + 1]{}; // and zeros
+    };
+    using turn_ring = trace::event_ring<turn, 512>;
+
     kernel_system(const kernel_system&) = delete;
     kernel_system& operator=(const kernel_system&) = delete;
 
@@ -175,6 +185,8 @@ public:
     [[nodiscard]] unsigned processor_count() const { return platform_.cpu().cpu_limit(); }
     [[nodiscard]] processor_description processor(unsigned n) const { return platform_.processor(n); }
     [[nodiscard]] duration idle_time(unsigned cpu) const { return early_.processors[cpu].idle_time(); }
+    // The last that a CPU ran, for /proc/exo/trace.
+    [[nodiscard]] const turn_ring& turns(unsigned cpu) const { return early_.turns[cpu]; }
 
     // What mount(2) calls `type`. Errors: no_device, out_of_memory.
     [[nodiscard]] result<ref<fs::file_system>> create_file_system(std::string_view type, std::string_view /*source*/)
@@ -307,6 +319,7 @@ private:
             heap_caches = take<mm::heap_cache>(platform, cpus);
             processors = take<typename scheduler_type::processor>(platform, cpus);
             translations = take<typename shootdown_type::processor>(platform, cpus);
+            turns = take<turn_ring>(platform, cpus);
         }
         template <class T>
         std::span<T> take(P& platform, std::size_t count)
@@ -329,6 +342,7 @@ private:
         std::span<mm::heap_cache> heap_caches;
         std::span<typename scheduler_type::processor> processors;
         std::span<typename shootdown_type::processor> translations;
+        std::span<turn_ring> turns;
         std::uint64_t bytes{};
     };
 
@@ -348,6 +362,17 @@ private:
     }
 
     // Interrupts are off. Null: no thread of a process.
+    void record_turn(const thread_type* next) noexcept
+    {
+        turn begun{.began = now()};
+        if (next) {
+            const std::string_view name = next->process().name();
+            begun.id = next->id();
+            for (std::size_t i = 0; i < name.size(); ++i)
+                begun.name[i] = name[i];
+        }
+        early_.turns[platform_.cpu().current_cpu()].record(begun);
+    }
     void switch_user_state(thread_type* previous, thread_type* next) noexcept
     {
         auto& mode = platform_.user_mode();

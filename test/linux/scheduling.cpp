@@ -531,6 +531,11 @@ TEST_CASE("a real-time thread that never sleeps leaves others their part of each
         CHECK((took > 1000 * ms && took < 2100 * ms)); // 50 ms in each second
         CHECK(wait_for(self).id == spins);
         CHECK(metric("exo_sched_real_time_throttles_total") == 3);
+        const auto turns = file(self, "/proc/exo/trace");
+        for (const auto id : {std::int64_t{1}, spins, runs})
+            CHECK(turns.find("\"tid\":0,\"name\":\"sh/" + std::to_string(id) + "\",\"ts\":") != std::string::npos);
+        CHECK(turns.find(",\"dur\":50000.") != std::string::npos); // what is left of each second
+        CHECK(turns.ends_with("}\n]}\n"));
         CHECK(metric("exo_sched_queue_length{class=\"real_time\"}") == 0);
         self.exit(0);
     });

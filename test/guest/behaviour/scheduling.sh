@@ -41,4 +41,29 @@ idle: priority 20 nice 0 real-time 0 policy 5
 a tenth for nice 10
 prio:130
 exo_sched_queue_length{class=\"fair\"} 2"
+
+
+# What ran is JSON that ui.perfetto.dev opens.
+"$exo" run --timeout 60 --exec 'sleep 0.1; echo | cat; cat /proc/exo/trace' >"$work/trace"
+expect "trace's status" $? 0
+cat >"$work/check.cmake" <<'CMAKE'
+cmake_minimum_required(VERSION 3.25)
+file(READ ${TRACE} text)
+string(JSON count LENGTH "${text}" traceEvents)
+math(EXPR last "${count} - 1")
+foreach(i RANGE ${last})
+    string(JSON name GET "${text}" traceEvents ${i} name)
+    string(JSON phase GET "${text}" traceEvents ${i} ph)
+    if(phase STREQUAL X)
+        string(REGEX REPLACE "/[0-9]+$" "" name "${name}")
+        list(APPEND names ${name})
+    endif()
+endforeach()
+foreach(name init sh sleep cat)
+    if(name IN_LIST names)
+        message(STATUS "${name}")
+    endif()
+endforeach()
+CMAKE
+expect "who ran" "$(cmake -DTRACE="$work/trace" -P "$work/check.cmake" 2>&1)" $'-- init\n-- sh\n-- sleep\n-- cat'
 finish

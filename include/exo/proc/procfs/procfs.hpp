@@ -1,7 +1,7 @@
 // procfs: processes and the machine as files of text (Linux's proc(5)), as ps, top, free, mount and df read them.
 //
 // Of a System it uses, beside the components, memory_status(), processor_count(), processor(n), idle_time(n),
-// boot_options(), terminals() and metrics(). A file more is a row in one of the tables.
+// turns(n), boot_options(), terminals() and metrics(). A file more is a row in one of the tables.
 
 #pragma once
 
@@ -139,7 +139,7 @@ private:
     }
     [[nodiscard]] static std::span<const row> own_rows()
     {
-        static constexpr row rows[] = {system_text<write_metrics<System>>("metrics")};
+        static constexpr row rows[] = {system_text<write_metrics<System>>("metrics"), system_text<write_trace<System>>("trace")};
         return rows;
     }
     [[nodiscard]] static row descriptor_row()

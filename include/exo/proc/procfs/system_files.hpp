@@ -13,6 +13,7 @@
 #include <exo/proc/procfs/process_files.hpp>
 #include <exo/proc/procfs/text_builder.hpp>
 #include <exo/proc/system_name.hpp>
+#include <exo/trace/event_writer.hpp>
 #include <exo/trace/prometheus.hpp>
 
 namespace exo::proc {
@@ -112,6 +113,33 @@ result<> write_statistics(System& system, text_builder& out)
     out.line("btime ", now.seconds - up.nanoseconds() / 1'000'000'000);
     out.line("processes ", system.processes().last_id());
     out.line("procs_running ", running_processes(system)).line("procs_blocked 0");
+    return out.status();
+}
+
+// /proc/exo/trace: which processes the CPUs ran lately, for ui.perfetto.dev.
+template <class System>
+result<> write_trace(System& system, text_builder& out)
+{
+    const auto put = [&out](std::string_view text) { out.put(text); };
+    {
+        trace::event_writer events{put, system.processor_count()};
+        text_builder name{system.heap()};
+        for (unsigned cpu = 0; cpu < system.processor_count(); ++cpu) {
+            typename System::turn last{};
+            const auto end_at = [&](instant when) {
+                if (last.id == 0)
+                    return;
+                name.clear();
+                name.put(static_cast<const char*>(last.name), '/', last.id);
+                events.slice(cpu, name.text(), last.began, when);
+            };
+            system.turns(cpu).for_each([&](const typename System::turn& next) {
+                end_at(next.began);
+                last = next;
+            });
+            end_at(system.now());
+        }
+    }
     return out.status();
 }
 
