@@ -143,7 +143,8 @@ struct mail : on_cpus<3> {
         if (thread == 0) {
             owner = cpus.current();
             unsigned next[3]{};
-            for (unsigned got = 0; got < 4;) {
+            unsigned got = 0;
+            while (got < 4) {
                 box.drain([&](letter& l) {
                     require(l.number == next[l.from]++, "letters out of order");
                     ++got;
