@@ -62,9 +62,9 @@ TEST_CASE("there is a trial for every pointer that a system call takes")
     CHECK(pointers > 120);
 }
 
-class process {
+class trial_process {
 public:
-    process(view& self, std::uint64_t child) : self_{self}, child_{child}
+    trial_process(view& self, std::uint64_t child) : self_{self}, child_{child}
     {
         const auto area = static_cast<std::uint64_t>(self.call(nr::mmap, 0, 2 * page_size, 3, 0x22, -1, 0));
         scratch_ = area;
@@ -153,7 +153,7 @@ TEST_CASE("whatever is not the program's to read or write is EFAULT to every cal
     simulated_kernel machine;
     const auto child = machine.add([](view& self) { self.exit(0); });
     const auto status = machine.run([&](view& self) {
-        process p{self, child};
+        trial_process p{self, child};
         CHECK(pointer_trials::run(p) == 0);
         self.exit(3);
     });

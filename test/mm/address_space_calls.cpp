@@ -1,7 +1,7 @@
 // What the calls beyond map, unmap and protect come to: advice, moves, locks, limits, and what is told of them.
 
 #include <exo/mm/shared_memory.hpp>
-#include <mm/space_world.hpp>
+#include <mm/space_calls.hpp>
 
 using namespace exo;
 using namespace space_test;
@@ -16,25 +16,6 @@ using format = x86_64::paging_4_level;
 using world_type = world<format>;
 using space = world_type::space;
 
-constexpr std::uint64_t page = page_size;
-constexpr virt_addr base{0x4000'0000};
-
-virt_range pages(virt_addr begin, std::uint64_t count) { return virt_range::of_size(begin, count * page); }
-
-mm::map_request at(virt_addr where, std::uint64_t count, protection rights = mm::user_data)
-{
-    return {.address = where, .length = count * page, .access = rights, .where = placement::fixed};
-}
-
-std::vector<mm::region_info> regions_of(space& s)
-{
-    std::vector<mm::region_info> all;
-    s.for_each_region([&](const mm::region_info& r) {
-        all.push_back(r);
-        return true;
-    });
-    return all;
-}
 
 std::uint64_t value_at(space& s, virt_addr a)
 {

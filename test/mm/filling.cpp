@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include <mm/space_world.hpp>
+#include <mm/space_calls.hpp>
 
 using namespace exo;
 using namespace space_test;
@@ -14,16 +14,7 @@ using mm::fault_kind;
 using mm::placement;
 using mm::protection;
 
-constexpr std::uint64_t page = page_size;
 constexpr std::uint64_t large = 512 * page;
-constexpr virt_addr base{0x4000'0000};
-
-virt_range pages(virt_addr begin, std::uint64_t count) { return virt_range::of_size(begin, count * page); }
-
-mm::map_request at(virt_addr where, std::uint64_t count, protection rights = mm::user_data)
-{
-    return {.address = where, .length = count * page, .access = rights, .where = placement::fixed};
-}
 
 template <class Format>
 struct large_world : world<Format, greedy> {

@@ -10,21 +10,21 @@ using namespace space_test;
 
 namespace {
 
-constexpr std::uint64_t pages = 40;
+constexpr std::uint64_t touched = 40;
 
 TEST_CASE_TEMPLATE("a footprint counts what is private whole, and what is shared in part", Format, EXO_EVERY_FORMAT)
 {
     world<Format> w;
     auto s = w.make_space();
     w.activate(*s);
-    const auto at = *s->map({.length = pages * page_size});
+    const auto at = *s->map({.length = touched * page_size});
     const auto empty = s->memory_footprint();
     CHECK(empty.pages == 0);
     CHECK(empty.tables == page_size);
-    for (std::uint64_t i = 0; i < pages; ++i)
+    for (std::uint64_t i = 0; i < touched; ++i)
         CHECK(w.store(*s, at + i * page_size, i));
     const auto alone = s->memory_footprint();
-    CHECK(alone.pages == pages * page_size);
+    CHECK(alone.pages == touched * page_size);
     CHECK(alone.tables == Format::levels * page_size);
 
     auto child = *s->fork();
@@ -34,8 +34,8 @@ TEST_CASE_TEMPLATE("a footprint counts what is private whole, and what is shared
     // The child copies the tables on the way and a page: its own now, like those that the parent keeps.
     w.activate(*child);
     CHECK(w.store(*child, at, 7));
-    CHECK(s->memory_footprint().pages == (pages + 1) * page_size / 2);
-    CHECK(child->memory_footprint().pages == (pages + 1) * page_size / 2);
+    CHECK(s->memory_footprint().pages == (touched + 1) * page_size / 2);
+    CHECK(child->memory_footprint().pages == (touched + 1) * page_size / 2);
     w.activate(*s);
     child.reset();
     CHECK(s->memory_footprint().pages == alone.pages);
@@ -86,8 +86,8 @@ TEST_CASE_TEMPLATE("clear gives everything back at once, takes no memory, and le
     world<Format> w;
     auto s = w.make_space();
     w.activate(*s);
-    const auto at = *s->map({.length = pages * page_size});
-    for (std::uint64_t i = 0; i < pages; ++i)
+    const auto at = *s->map({.length = touched * page_size});
+    for (std::uint64_t i = 0; i < touched; ++i)
         CHECK(w.store(*s, at + i * page_size, i));
     auto relative = *s->fork();
     CHECK(w.store(*s, at, 100));
@@ -105,7 +105,7 @@ TEST_CASE_TEMPLATE("clear gives everything back at once, takes no memory, and le
     w.check_counts({s.get(), relative.get()});
 
     w.activate(*relative);
-    for (std::uint64_t i = 0; i < pages; ++i)
+    for (std::uint64_t i = 0; i < touched; ++i)
         CHECK(*w.load(*relative, at + i * page_size) == i);
     w.activate(*s);
     const auto anew = *s->map({.length = page_size});

@@ -1,6 +1,6 @@
 // A mapped object that becomes smaller: nobody reaches what is behind its end, wherever and however it was mapped.
 
-#include <mm/space_world.hpp>
+#include <mm/space_calls.hpp>
 
 using namespace exo;
 using namespace space_test;
@@ -11,12 +11,8 @@ using mm::access;
 using mm::sharing;
 using format = x86_64::paging_4_level;
 
-constexpr std::uint64_t page = page_size;
-constexpr virt_addr base{0x4000'0000};
 constexpr virt_addr elsewhere{0x5000'0000};
 constexpr std::uint64_t file_pages = 8;
-
-virt_range pages(virt_addr begin, std::uint64_t count) { return virt_range::of_size(begin, count * page); }
 
 mm::map_request mapping(file& of, virt_addr where, sharing kind, std::uint64_t first = 0)
 {
