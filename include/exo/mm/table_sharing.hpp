@@ -425,19 +425,23 @@ private:
         const auto copy = EXO_TRY(memory_.frames.allocate(0));
         entry* source = table_at(from);
         entry* target = table_at(copy);
-        std::uint16_t used = 0;
-        for (unsigned i = 0; i < hal::entries_per_table<format>; ++i) {
-            entry e = entries().load(source + i);
-            if (e != 0) {
-                ++used;
-                acquire_reference(memory_, below(e, level));
-                if (copied_on_write(e, level)) {
-                    forbid_write(source + i);
-                    e = format::without_write(e);
-                }
+        unsigned written = 0;
+        const auto write_nothing_until = [&](unsigned end) {
+            while (written < end)
+                target[written++] = entry{};
+        };
+        // Who shares a table adds nothing to it and takes nothing out: the count holds.
+        const auto used = memory_.frames.info(from).table.entries;
+        for_each_entry(memory_, from, used, [&](unsigned i, entry e) {
+            acquire_reference(memory_, below(e, level));
+            if (copied_on_write(e, level)) {
+                forbid_write(source + i);
+                e = format::without_write(e);
             }
-            target[i] = e;
-        }
+            write_nothing_until(i);
+            target[written++] = e;
+        });
+        write_nothing_until(hal::entries_per_table<format>);
         describe(copy, level, used);
         memory_.counters.tables_unshared.add();
         return copy;
