@@ -292,7 +292,8 @@ protected:
                             .reclaimer = memory_.reclaimer,
                             .clock = wall_clock_,
                             .devices = &devices_},
-          deadline_claims_{heap_for_use_, scheduler_, platform.cpu().cpu_limit()}, vfs_{file_environment_}, terminals_{parker_}, processes_{*this},
+          deadline_claims_{heap_for_use_, scheduler_, platform.cpu().cpu_limit()}, vfs_{file_environment_},
+          terminals_{parker_}, processes_{*this},
           metadata_bytes_{early_.bytes}
     {
         stir_random();
@@ -361,7 +362,7 @@ private:
             return heap;
     }
 
-    // Interrupts are off. Null: no thread of a process.
+    // These two with interrupts off; null: no thread of a process.
     void record_turn(const thread_type* next) noexcept
     {
         turn begun{.began = now()};

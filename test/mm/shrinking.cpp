@@ -40,6 +40,27 @@ void check_reach(World& w, typename World::space& s, virt_addr at, std::uint64_t
     }
 }
 
+// A whole file in a space, at `base`, and all of it touched.
+struct shared_mapping {
+    world<format> w;
+    file of{w.pages, file_pages};
+    ref<world<format>::space> s = w.make_space();
+
+    shared_mapping()
+    {
+        REQUIRE(s->map(mapping(of, base, sharing::shared)));
+        w.activate(*s);
+        check_reach(w, *s, base, 0, file_pages);
+    }
+    ~shared_mapping()
+    {
+        w.deactivate(*s);
+        s.reset();
+        CHECK(of.reference_count() == 1);
+        of.contents.clear();
+    }
+};
+
 } // namespace
 
 TEST_CASE_TEMPLATE("What is behind the new end is gone from all spaces, CPUs and tables, private copies too", Format,
@@ -89,44 +110,35 @@ TEST_CASE_TEMPLATE("What is behind the new end is gone from all spaces, CPUs and
 
 TEST_CASE("Mappings that were split, merged, moved and taken in part are found all the same")
 {
-    world<format> w;
-    file of{w.pages, file_pages};
-    {
-        auto s = w.make_space();
-        REQUIRE(s->map(mapping(of, base, sharing::shared)));
-        w.activate(*s);
-        check_reach(w, *s, base, 0, file_pages);
-        REQUIRE(s->protect(pages(base + 2 * page, 2), mm::protection::read)); // three regions
-        REQUIRE(s->remap({.address = base + 6 * page,
-                          .old_length = 2 * page,
-                          .length = 2 * page,
-                          .may_move = true,
-                          .target = elsewhere + 6 * page}));
-        REQUIRE(of.shrink(w.parker, 7));
-        for (std::uint64_t i = 0; i < 6; ++i)
-            CHECK(*w.load(*s, base + i * page) == file::initial(i));
-        CHECK(*w.load(*s, elsewhere + 6 * page) == file::initial(6));
-        CHECK(w.load(*s, elsewhere + 7 * page).error() == mm::beyond_end);
+    shared_mapping m;
+    auto& [w, of, s] = m;
+    REQUIRE(s->protect(pages(base + 2 * page, 2), mm::protection::read)); // three regions
+    REQUIRE(s->remap({.address = base + 6 * page,
+                      .old_length = 2 * page,
+                      .length = 2 * page,
+                      .may_move = true,
+                      .target = elsewhere + 6 * page}));
+    REQUIRE(of.shrink(w.parker, 7));
+    for (std::uint64_t i = 0; i < 6; ++i)
+        CHECK(*w.load(*s, base + i * page) == file::initial(i));
+    CHECK(*w.load(*s, elsewhere + 6 * page) == file::initial(6));
+    CHECK(w.load(*s, elsewhere + 7 * page).error() == mm::beyond_end);
 
-        for (const auto rights : {mm::user_data, mm::user_read, mm::user_data})
-            REQUIRE(s->protect(pages(base + 2 * page, 2), rights));
-        CHECK(s->region_at(base)->range == pages(base, 6)); // one again
-        REQUIRE(s->unmap(pages(base + page, 1)));
-        REQUIRE(of.shrink(w.parker, 2));
-        CHECK(*w.load(*s, base) == file::initial(0));
-        CHECK(w.load(*s, base + page).error() == mm::no_region);
-        for (std::uint64_t i = 2; i < 6; ++i)
-            CHECK(w.load(*s, base + i * page).error() == mm::beyond_end);
-        CHECK(w.load(*s, elsewhere + 6 * page).error() == mm::beyond_end);
+    for (const auto rights : {mm::user_data, mm::user_read, mm::user_data})
+        REQUIRE(s->protect(pages(base + 2 * page, 2), rights));
+    CHECK(s->region_at(base)->range == pages(base, 6)); // one again
+    REQUIRE(s->unmap(pages(base + page, 1)));
+    REQUIRE(of.shrink(w.parker, 2));
+    CHECK(*w.load(*s, base) == file::initial(0));
+    CHECK(w.load(*s, base + page).error() == mm::no_region);
+    for (std::uint64_t i = 2; i < 6; ++i)
+        CHECK(w.load(*s, base + i * page).error() == mm::beyond_end);
+    CHECK(w.load(*s, elsewhere + 6 * page).error() == mm::beyond_end);
 
-        of.size = file_pages; // and grows again
-        CHECK(*w.load(*s, base + 5 * page) == file::initial(5));
-        s->clear();
-        REQUIRE(of.shrink(w.parker, 1));
-        w.deactivate(*s);
-    }
-    CHECK(of.reference_count() == 1);
-    of.contents.clear();
+    of.size = file_pages; // and grows again
+    CHECK(*w.load(*s, base + 5 * page) == file::initial(5));
+    s->clear();
+    REQUIRE(of.shrink(w.parker, 1));
 }
 
 TEST_CASE("Mappings that come while pages are forgotten are asked if they took over pages, and not otherwise")
@@ -209,27 +221,19 @@ TEST_CASE("A fault that has got its page, when the end moves before that, does n
 
 TEST_CASE("Without memory to part from shared tables the object stays as it was")
 {
-    world<format> w;
-    file of{w.pages, file_pages};
-    {
-        auto s = w.make_space();
-        REQUIRE(s->map(mapping(of, base, sharing::shared)));
-        w.activate(*s);
+    shared_mapping m;
+    auto& [w, of, s] = m;
+    std::size_t failed = 0;
+    for (;; ++failed) {
+        auto child = *s->fork();
+        w.failing.fail_nth(failed + 1);
+        const auto outcome = of.shrink(w.parker, 5);
+        w.failing.stop();
+        if (outcome)
+            break;
+        CHECK(outcome.error() == errors::out_of_memory);
         check_reach(w, *s, base, 0, file_pages);
-        std::size_t failed = 0;
-        for (;; ++failed) {
-            auto child = *s->fork();
-            w.failing.fail_nth(failed + 1);
-            const auto outcome = of.shrink(w.parker, 5);
-            w.failing.stop();
-            if (outcome)
-                break;
-            CHECK(outcome.error() == errors::out_of_memory);
-            check_reach(w, *s, base, 0, file_pages);
-        }
-        CHECK(failed > 2);
-        check_reach(w, *s, base, 0, 5);
-        w.deactivate(*s);
     }
-    of.contents.clear();
+    CHECK(failed > 2);
+    check_reach(w, *s, base, 0, 5);
 }
