@@ -2,8 +2,11 @@
 
 #include <benchmark/benchmark.h>
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include <exo/sched/policies/fixed_priority.hpp>
@@ -75,6 +78,33 @@ void inbox_push_drain(benchmark::State& state)
     state.SetItemsProcessed(state.iterations() * batch);
 }
 BENCHMARK(inbox_push_drain)->Name("sched/inbox/push_drain");
+
+// Per letter that arrives, from a sender on another CPU that sends as fast as it gets letters back.
+void inbox_drain_beside_sender(benchmark::State& state)
+{
+    struct returned_letter : letter {
+        std::atomic<bool> is_back{true};
+    };
+    std::vector<returned_letter> letters(1024);
+    sync::inbox<letter, &letter::hook> inbox;
+    std::jthread sender{[&](std::stop_token stop) {
+        for (std::size_t i = 0; !stop.stop_requested(); i = (i + 1) % letters.size()) {
+            while (!letters[i].is_back.load(std::memory_order_acquire))
+                if (stop.stop_requested())
+                    return;
+            letters[i].is_back.store(false, std::memory_order_relaxed);
+            benchmark::DoNotOptimize(inbox.push(letters[i]));
+        }
+    }};
+    std::int64_t arrived = 0;
+    for (auto _ : state)
+        inbox.drain([&](letter& l) {
+            ++arrived;
+            static_cast<returned_letter&>(l).is_back.store(true, std::memory_order_release);
+        });
+    state.SetItemsProcessed(arrived);
+}
+BENCHMARK(inbox_drain_beside_sender)->Name("sched/inbox/push_drain/beside_sender")->UseRealTime();
 
 // One CPU without interrupts, on which time stands still.
 struct still_machine {
