@@ -100,4 +100,49 @@ TEST_CASE_TEMPLATE("a fault that finds no frame takes one that a holder gives ba
     w.deactivate(*s);
 }
 
+TEST_CASE_TEMPLATE("a page that was fetched is not given back for the tables that lead to it", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w{64};
+    file of{w.pages, 1};
+
+    // A cache of the file: a page that nobody else has goes.
+    class cache final : public mm::reclaimable {
+    public:
+        cache(world<Format>& w, file& of) : w_{w}, of_{of} {}
+        std::size_t reclaim(std::size_t) noexcept override
+        {
+            ++asked;
+            auto& page = of_.contents[0];
+            if (!page || w_.frames_.references(w_.pages.frame_of(page.data())) > 1 || asked > 10)
+                return 0;
+            page = {};
+            return 1;
+        }
+        unsigned asked{};
+
+    private:
+        world<Format>& w_;
+        file& of_;
+    };
+
+    auto s = w.make_space();
+    w.activate(*s);
+    const auto at = *s->map({.length = page_size, .backing = ref<mm::pager>{of}});
+    cache gives{w, of};
+    w.memory.reclaimer.add(w.parker, gives);
+    std::vector<mm::page> held;
+    while (auto p = w.pages.allocate_page())
+        held.push_back(std::move(*p));
+    held.pop_back(); // enough for the page alone
+    CHECK(s->handle_fault(at, mm::access::read).error() == errors::out_of_memory);
+    CHECK(gives.asked <= 2);
+    REQUIRE(of.contents[0]);
+    held.clear();
+    CHECK(*w.load(*s, at) == file::initial(0));
+    w.memory.reclaimer.remove(w.parker, gives);
+    w.deactivate(*s);
+    s.reset();
+    of.contents.clear();
+}
+
 } // namespace

@@ -248,7 +248,7 @@ private:
     // `until`.
     [[nodiscard]] result<filled> fill_in(virt_addr a, access tried, virt_addr until);
     // The same with the memory that there is: nothing is reclaimed.
-    [[nodiscard]] result<filled> try_fill(virt_addr a, access tried, virt_addr until);
+    [[nodiscard]] result<filled> try_fill(virt_addr a, access tried, virt_addr until, paged& have);
     // Nothing: `have` says what to ask of a pager first.
     [[nodiscard]] result<std::optional<filled>> resolve(virt_addr a, access tried, virt_addr until, paged& have,
                                                         changes& to);

@@ -100,17 +100,17 @@ result<fault_kind> address_space<Memory>::handle_fault(virt_addr a, access tried
 template <class Memory>
 auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) -> result<filled>
 {
+    paged have{memory_}; // kept while memory is sought for the rest: a cache that gave it back would be asked again
     for (;;) {
-        const auto outcome = try_fill(a, tried, until);
+        const auto outcome = try_fill(a, tried, until, have);
         if (outcome || outcome.error() != errors::out_of_memory || memory_.reclaimer.reclaim(memory_.parker) == 0)
             return outcome;
     }
 }
 
 template <class Memory>
-auto address_space<Memory>::try_fill(virt_addr a, access tried, virt_addr until) -> result<filled>
+auto address_space<Memory>::try_fill(virt_addr a, access tried, virt_addr until, paged& have) -> result<filled>
 {
-    paged have{memory_};
     for (;;) {
         {
             auto guard = lock();
