@@ -537,6 +537,36 @@ struct shrink_and_fork : shrink_under_user {
     }
 };
 
+struct shrink_and_move : shrink_under_user {
+    static constexpr virt_addr elsewhere = base - 16 * page_size;
+
+    shrink_and_move() : shrink_under_user{mm::sharing::shared} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            mapped.shrink(cpus, 1);
+        else
+            require(user->remap({.address = base,
+                                 .old_length = 2 * page_size,
+                                 .length = 2 * page_size,
+                                 .may_move = true,
+                                 .target = elsewhere})
+                        .has_value(),
+                    "no memory to move");
+    }
+    void check() override
+    {
+        require(user->remap({.address = elsewhere,
+                             .old_length = 2 * page_size,
+                             .length = 2 * page_size,
+                             .may_move = true,
+                             .target = base})
+                    .has_value(),
+                "no memory to move back");
+        shrink_under_user::check();
+    }
+};
+
 struct shrink_and_exit : shrink_under_user {
     shrink_and_exit() : shrink_under_user{mm::sharing::shared, true, true} {}
     void run(unsigned thread) override
@@ -596,6 +626,7 @@ TEST_CASE("A page behind the new end of a file is mapped nowhere once the file i
     CHECK_CLEAN(explore<shrink_and_access<true>>(2));
     CHECK_CLEAN(explore<shrink_and_access<false>>(2));
     CHECK_CLEAN(explore<shrink_and_fork>(2));
+    CHECK_CLEAN(explore<shrink_and_move>(2));
     CHECK_CLEAN(explore<shrink_and_exit>(2));
 }
 

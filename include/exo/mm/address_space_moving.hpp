@@ -105,15 +105,16 @@ result<> address_space<Memory>::move(virt_range kept, virt_range old, owned<regi
         split(old, splits_here);
         remove(place, splits_there, to);
         entries.run(to);
+        // Before the old one leaves: an object that becomes smaller finds one of them, and waits for this space.
+        region& moved = *made.release();
+        insert(moved);
+        enter(moved);
         if (keeps_old) {
             region_of(old.begin)->locked = locking::none;
             here.detach(old, to); // what is empty by now
         } else if (!old.empty()) {
             remove(old, splits_here, to);
         }
-        region& moved = *made.release();
-        insert(moved);
-        enter(moved);
         merge_around(old);
         merge_around(place);
     }
