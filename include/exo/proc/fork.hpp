@@ -100,6 +100,7 @@ template <class System, class Announce>
         {
             auto locked = p.lock();
             p.main_thread = nullptr;
+            system.deadline_claims().let_go(t->scheduling.claim, system.now()); // it was seen, and may have been given one
         }
         guard.unlock();
         thread<System>::destroy(t);
