@@ -13,6 +13,7 @@ using mm::access;
 using mm::fault_kind;
 using mm::placement;
 using mm::protection;
+using format = x86_64::paging_4_level;
 
 constexpr std::uint64_t large = 512 * page;
 
@@ -118,7 +119,6 @@ TEST_CASE("A private page of memory that no record describes is copied when writ
     private:
         frame_number frame_;
     };
-    using format = x86_64::paging_4_level;
     world<format> w{4096};
     device registers{frames::device(w.machine.memory)};
     auto s = w.make_space();
@@ -183,7 +183,6 @@ TEST_CASE_TEMPLATE("A large page that is split is forgotten by all before its pa
 
 TEST_CASE("Wherever memory runs out, a large page stays as it was")
 {
-    using format = x86_64::paging_4_level;
     for (const bool forked : {false, true})
         for (int operation = 0; operation < 5; ++operation)
             for (std::size_t failing = 1;; ++failing) {
@@ -232,7 +231,6 @@ TEST_CASE("Wherever memory runs out, a large page stays as it was")
 
 TEST_CASE("Large pages are for big memory while much is free, or for who asks, and never for who declines")
 {
-    using format = x86_64::paging_4_level;
     const mm::fill_policy policy;
     mm::region r;
     const auto block = virt_range::of_size(base, large);
@@ -261,7 +259,6 @@ TEST_CASE("Large pages are for big memory while much is free, or for who asks, a
 
 TEST_CASE("A program that goes through fresh memory meets a fault ever more rarely, up to every 16 pages")
 {
-    using format = x86_64::paging_4_level;
     world<format, mm::fill_policy> w{4096};
     auto s = w.make_space();
     CHECK(s->map(at(base + page, 400)));
@@ -290,7 +287,6 @@ TEST_CASE("A program that goes through fresh memory meets a fault ever more rare
 
 TEST_CASE("A fault on a file maps its neighbours that are in memory, for reading, within the region")
 {
-    using format = x86_64::paging_4_level;
     world<format, mm::fill_policy> w{4096};
     file f{w.pages, 40};
     {
@@ -325,7 +321,6 @@ TEST_CASE("A fault on a file maps its neighbours that are in memory, for reading
 
 TEST_CASE("Populating fills whole tables at a time, and large pages where they fit")
 {
-    using format = x86_64::paging_4_level;
     world<format, mm::fill_policy> w{16384};
     auto s = w.make_space();
     CHECK(s->map(at(base + 500 * page, 1100)));
