@@ -541,28 +541,26 @@ struct shrink_and_move : shrink_under_user {
     static constexpr virt_addr elsewhere = base - 16 * page_size;
 
     shrink_and_move() : shrink_under_user{mm::sharing::shared} {}
+    void move(virt_addr from, virt_addr to)
+    {
+        require(user->remap({.address = from,
+                             .old_length = 2 * page_size,
+                             .length = 2 * page_size,
+                             .may_move = true,
+                             .target = to})
+                    .has_value(),
+                "no memory to move");
+    }
     void run(unsigned thread) override
     {
         if (thread == 0)
             mapped.shrink(cpus, 1);
         else
-            require(user->remap({.address = base,
-                                 .old_length = 2 * page_size,
-                                 .length = 2 * page_size,
-                                 .may_move = true,
-                                 .target = elsewhere})
-                        .has_value(),
-                    "no memory to move");
+            move(base, elsewhere);
     }
     void check() override
     {
-        require(user->remap({.address = elsewhere,
-                             .old_length = 2 * page_size,
-                             .length = 2 * page_size,
-                             .may_move = true,
-                             .target = base})
-                    .has_value(),
-                "no memory to move back");
+        move(elsewhere, base);
         shrink_under_user::check();
     }
 };
