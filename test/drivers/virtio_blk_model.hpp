@@ -170,11 +170,13 @@ public:
     std::uint64_t read_memory(std::uint64_t address, unsigned bytes);
     void write_memory(std::uint64_t address, unsigned bytes, std::uint32_t value);
 
-    // Called in the device's thread, for each interrupt that the MSI-X table lets through.
+    // Called in the device's thread, for each interrupt that the MSI-X table lets through. The handler before is called
+    // no more, and has returned.
     void on_interrupt(std::function<void()> handler)
     {
-        const std::lock_guard guard{mutex_};
+        std::unique_lock guard{mutex_};
         handler_ = std::move(handler);
+        handled_.wait(guard, [&] { return !handling_; });
     }
 
     std::atomic<misbehaviour> next{misbehaviour::none}; // for the requests from now on
@@ -211,8 +213,8 @@ private:
     std::uint16_t seen_{}, used_{};
 
     std::mutex mutex_;
-    std::condition_variable wake_;
-    bool rung_{}, ending_{};
+    std::condition_variable wake_, handled_;
+    bool rung_{}, ending_{}, handling_{};
     std::function<void()> handler_;
     std::thread worker_;
 
@@ -349,22 +351,24 @@ inline void virtio_blk_model::write_memory(std::uint64_t address, unsigned bytes
 
 inline void virtio_blk_model::work()
 {
+    std::unique_lock guard{mutex_};
     for (;;) {
-        std::function<void()> handler;
-        {
-            std::unique_lock guard{mutex_};
-            wake_.wait(guard, [&] { return rung_ || ending_; });
-            if (ending_)
-                return;
-            rung_ = false;
-            if (!enabled_ || next == misbehaviour::silent)
-                continue;
-            serve();
-            if ((table_[3] & 1) == 0)
-                handler = handler_;
-        }
-        if (handler)
-            handler();
+        wake_.wait(guard, [&] { return rung_ || ending_; });
+        if (ending_)
+            return;
+        rung_ = false;
+        if (!enabled_ || next == misbehaviour::silent)
+            continue;
+        serve();
+        if ((table_[3] & 1) != 0 || !handler_)
+            continue;
+        handling_ = true;
+        const std::function<void()> handler = handler_;
+        guard.unlock();
+        handler();
+        guard.lock();
+        handling_ = false;
+        handled_.notify_all();
     }
 }
 

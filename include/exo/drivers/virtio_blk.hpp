@@ -56,6 +56,7 @@ public:
         : around_{around}, registers_{registers}, page_{std::move(page)}, queue_{page_.data()}
     {
     }
+    // No call of on_interrupt() is under way or comes later, and no request.
     ~virtio_blk() { registers_.stop(); }
 
     std::size_t sector_size() const noexcept override { return sector_bytes; }
