@@ -30,6 +30,23 @@ private:
     std::size_t held_;
 };
 
+// All that is free, until it is asked for some.
+struct free_pages final : mm::reclaimable {
+    explicit free_pages(mm::page_supply& of)
+    {
+        while (auto p = of.allocate_page())
+            held.push_back(std::move(*p));
+    }
+    std::size_t reclaim(std::size_t frames) noexcept override
+    {
+        std::size_t given = 0;
+        for (; given < frames && !held.empty(); ++given)
+            held.pop_back();
+        return given;
+    }
+    std::vector<mm::page> held;
+};
+
 TEST_CASE("holders are asked in turn, for what is still missing, and not when there is enough")
 {
     no_waiting parker;
@@ -65,36 +82,18 @@ TEST_CASE_TEMPLATE("a fault that finds no frame takes one that a holder gives ba
 {
     world<Format> w{64};
 
-    class page_holder final : public mm::reclaimable {
-    public:
-        explicit page_holder(std::vector<mm::page>& pages) : pages_{pages} {}
-        std::size_t reclaim(std::size_t frames) noexcept override
-        {
-            std::size_t given = 0;
-            for (; given < frames && !pages_.empty(); ++given)
-                pages_.pop_back();
-            return given;
-        }
-
-    private:
-        std::vector<mm::page>& pages_;
-    };
-
     auto s = w.make_space();
     w.activate(*s);
     constexpr std::uint64_t wanted = 8;
     const auto at = *s->map({.length = wanted * page_size});
-    std::vector<mm::page> held;
-    while (auto p = w.pages.allocate_page())
-        held.push_back(std::move(*p));
-    const auto held_before = held.size();
+    free_pages gives{w.pages};
+    const auto held_before = gives.held.size();
     CHECK(s->handle_fault(at, mm::access::write).error() == errors::out_of_memory);
 
-    page_holder gives{held};
     w.memory.reclaimer.add(w.parker, gives);
     for (std::uint64_t i = 0; i < wanted; ++i)
         CHECK(w.store(*s, at + i * page_size, i));
-    CHECK(held.size() < held_before);
+    CHECK(gives.held.size() < held_before);
     CHECK(*w.load(*s, at + page_size) == 1);
     w.memory.reclaimer.remove(w.parker, gives);
     w.deactivate(*s);
@@ -130,17 +129,47 @@ TEST_CASE_TEMPLATE("a page that was fetched is not given back for the tables tha
     const auto at = *s->map({.length = page_size, .backing = ref<mm::pager>{of}});
     cache gives{w, of};
     w.memory.reclaimer.add(w.parker, gives);
-    std::vector<mm::page> held;
-    while (auto p = w.pages.allocate_page())
-        held.push_back(std::move(*p));
-    held.pop_back(); // enough for the page alone
+    free_pages rest{w.pages};
+    rest.held.pop_back(); // enough for the page alone
     CHECK(s->handle_fault(at, mm::access::read).error() == errors::out_of_memory);
     CHECK(gives.asked <= 2);
     REQUIRE(of.contents[0]);
-    held.clear();
+    rest.held.clear();
     CHECK(*w.load(*s, at) == file::initial(0));
     w.memory.reclaimer.remove(w.parker, gives);
     w.deactivate(*s);
+    s.reset();
+    of.contents.clear();
+}
+
+TEST_CASE_TEMPLATE("what has to part from shared tables first takes the frames for that from a holder", Format,
+                   EXO_EVERY_FORMAT)
+{
+    world<Format> w{64};
+    file of{w.pages, 4};
+    auto s = w.make_space();
+    w.activate(*s);
+    const auto at = *s->map({.length = 4 * page_size, .backing = ref<mm::pager>{of}});
+    for (std::uint64_t i = 0; i < 4; ++i)
+        CHECK(w.store(*s, at + i * page_size, i));
+    auto other = *s->fork();
+    free_pages gives{w.pages};
+    const virt_range last = virt_range::of_size(at + 3 * page_size, page_size);
+    CHECK(of.shrink(w.parker, 2).error() == errors::out_of_memory);
+    CHECK(s->protect(last, mm::protection::read).error() == errors::out_of_memory);
+    CHECK(s->unmap(last).error() == errors::out_of_memory);
+
+    w.memory.reclaimer.add(w.parker, gives);
+    CHECK(of.shrink(w.parker, 2));
+    CHECK(w.load(*s, at + 2 * page_size).error() == mm::beyond_end);
+    CHECK(*w.load(*s, at + page_size) == 1);
+    auto third = *s->fork();
+    CHECK(s->protect(last, mm::protection::read));
+    CHECK(s->unmap(last));
+    w.memory.reclaimer.remove(w.parker, gives);
+    w.deactivate(*s);
+    third.reset();
+    other.reset();
     s.reset();
     of.contents.clear();
 }

@@ -247,8 +247,6 @@ private:
     // handle_fault, without the lock. Beyond the page of `a` it fills what the policy wishes, or what it can up to
     // `until`.
     [[nodiscard]] result<filled> fill_in(virt_addr a, access tried, virt_addr until);
-    // The same with the memory that there is: nothing is reclaimed.
-    [[nodiscard]] result<filled> try_fill(virt_addr a, access tried, virt_addr until, paged& have);
     // Nothing: `have` says what to ask of a pager first.
     [[nodiscard]] result<std::optional<filled>> resolve(virt_addr a, access tried, virt_addr until, paged& have,
                                                         changes& to);

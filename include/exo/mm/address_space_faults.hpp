@@ -100,17 +100,7 @@ result<fault_kind> address_space<Memory>::handle_fault(virt_addr a, access tried
 template <class Memory>
 auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) -> result<filled>
 {
-    paged have{memory_}; // kept while memory is sought for the rest: a cache that gave it back would be asked again
-    for (;;) {
-        const auto outcome = try_fill(a, tried, until, have);
-        if (outcome || outcome.error() != errors::out_of_memory || memory_.reclaimer.reclaim(memory_.parker) == 0)
-            return outcome;
-    }
-}
-
-template <class Memory>
-auto address_space<Memory>::try_fill(virt_addr a, access tried, virt_addr until, paged& have) -> result<filled>
-{
+    paged have{memory_};
     for (;;) {
         {
             auto guard = lock();
@@ -220,7 +210,7 @@ bool address_space<Memory>::is_sole(frame_number f) const
 template <class Memory>
 result<frame_number> address_space<Memory>::copy_of(frame_number f)
 {
-    const auto copy = EXO_TRY(memory_.frames.allocate(0));
+    const auto copy = EXO_TRY(memory_.allocate_frame());
     memory_.copy_page(copy, f);
     return copy;
 }
@@ -256,7 +246,7 @@ auto address_space<Memory>::fill_zero(region& r, virt_addr page, unsigned level,
     const auto count = wanted < room ? wanted : room;
 
     auto here = page_tables_here();
-    const auto first = EXO_TRY(memory_.frames.allocate(0));
+    const auto first = EXO_TRY(memory_.allocate_frame());
     const auto at = here.own(page, to);
     if (!at) {
         memory_.frames.free(first, 0);

@@ -193,7 +193,7 @@ public:
     // A root whose lower half is empty and whose upper half is the kernel's. Errors: out_of_memory.
     [[nodiscard]] static result<frame_number> create_root(Memory& memory)
     {
-        space_tables made{memory, EXO_TRY(memory.frames.allocate(0))};
+        space_tables made{memory, EXO_TRY(memory.allocate_frame())};
         made.describe(made.root_, hal::root_level<format>, 0);
         constexpr std::size_t half = page_size / 2;
         std::byte* to = memory.memory_of(made.root_);
@@ -392,7 +392,7 @@ private:
     // 4.10.2.3; AMD erratum 383).
     result<frame_number> split(entry* slot, unsigned level, virt_addr v, changes& to)
     {
-        const auto made = EXO_TRY(memory_.frames.allocate(0));
+        const auto made = EXO_TRY(memory_.allocate_frame());
         const entry old = entries().exchange(slot, entry{});
         to.invalidate_page(v, level);
         to.flush();
@@ -422,7 +422,7 @@ private:
     // A table with the same entries, counted in what they point to. Until it is linked in, it is plain memory.
     result<frame_number> copy_table(frame_number from, unsigned level)
     {
-        const auto copy = EXO_TRY(memory_.frames.allocate(0));
+        const auto copy = EXO_TRY(memory_.allocate_frame());
         entry* source = table_at(from);
         entry* target = table_at(copy);
         unsigned written = 0;
@@ -452,7 +452,7 @@ private:
     {
         const entry e = entries().load(slot);
         if (e == 0) {
-            const auto made = EXO_TRY(memory_.frames.allocate(0));
+            const auto made = EXO_TRY(memory_.allocate_frame());
             __builtin_memset(table_at(made), 0, page_size);
             describe(made, level - 1, 0);
             fill({slot, parent}, format::table(made.address()));
@@ -581,7 +581,7 @@ private:
                 acquire_reference(memory_, child);
                 target[i] = e;
             } else {
-                const auto copy = memory_.frames.allocate(0);
+                const auto copy = memory_.allocate_frame();
                 if (!copy) {
                     outcome = fail(copy.error());
                     return;
