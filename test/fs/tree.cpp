@@ -568,6 +568,20 @@ TEST_CASE("A file in tmpfs whose mappings cannot forget its end keeps it, and a 
     a->mappings()->leave(w.parker, user.mapping);
 }
 
+TEST_CASE("A page that a mapping asked tmpfs for while the file became smaller is refused, and not kept")
+{
+    tree_world w{{}};
+    REQUIRE(w.make("/a", "") == posix::none);
+    auto a = *w.names.open(w.me, "/a", {.read = true, .write = true});
+    REQUIRE(a->truncate(2 * page_size));
+    w.pages.meanwhile = [&] { REQUIRE(a->truncate(page_size)); };
+    CHECK(a->get_page(1, true).error() == mm::beyond_end);
+    CHECK(w.names.status(w.me, "/a")->blocks == 0);
+    const auto first = a->get_page(0, true);
+    REQUIRE(first);
+    w.pages.release(*first);
+}
+
 // Operations at random against a plain model of a tree: the same answers, and the same tree at the end.
 namespace {
 

@@ -9,9 +9,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #define DOCTEST_CONFIG_SUPER_FAST_ASSERTS
@@ -77,10 +79,13 @@ public:
     std::atomic<std::uint64_t> live{};
     std::uint64_t fail_at{};
     std::uint64_t seen{};
+    std::function<void()> meanwhile; // run once, by the next allocation
 
 private:
     result<frame_number> allocate(mm::page_contents contents) noexcept override
     {
+        if (meanwhile)
+            std::exchange(meanwhile, {})();
         if ((fail_at != 0 && ++seen == fail_at) || live >= limit)
             return fail(errors::out_of_memory, page_size);
         auto* const memory = static_cast<std::byte*>(std::aligned_alloc(page_size, page_size));

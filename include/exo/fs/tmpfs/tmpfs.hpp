@@ -226,12 +226,7 @@ public:
     [[nodiscard]] bool can_be_mapped() const noexcept override { return true; }
     [[nodiscard]] result<frame_number> get_page(std::uint64_t index, bool for_write) override
     {
-        {
-            auto guard = lock_.lock(parker());
-            if (index >= pages_for(size_))
-                return fail(mm::beyond_end, index);
-        }
-        auto p = EXO_TRY(ensure(index));
+        auto p = EXO_TRY(ensure(index, extent::within_size));
         if (for_write)
             set_modified();
         return p.leak();
@@ -272,17 +267,28 @@ private:
     [[nodiscard]] mm::page find(std::uint64_t index) const
     {
         auto guard = lock_.lock(parker());
+        return find_locked(index);
+    }
+    [[nodiscard]] mm::page find_locked(std::uint64_t index) const
+    {
         const page_tree::word* const w = pages_.find(index);
         return w && *w != 0 ? share(*w) : mm::page{};
     }
-    // Errors: no_space, out_of_memory.
-    [[nodiscard]] result<mm::page> ensure(std::uint64_t index)
+    enum class extent { unbounded, within_size };
+    // Errors: no_space, out_of_memory; mm::beyond_end for a page that is not within the size, and was to be.
+    [[nodiscard]] result<mm::page> ensure(std::uint64_t index, extent where)
     {
-        if (auto there = find(index))
-            return there;
+        const auto is_beyond = [&] { return where == extent::within_size && index >= pages_for(size_); };
+        {
+            auto guard = lock_.lock(parker());
+            if (is_beyond())
+                return fail(mm::beyond_end, index);
+            if (auto there = find_locked(index))
+                return there;
+        }
         auto fresh = EXO_TRY(system_.allocate_page());
         auto guard = lock_.lock(parker());
-        auto w = pages_.make(index);
+        auto w = is_beyond() ? fail(mm::beyond_end, index) : pages_.make(index);
         if (!w || **w != 0) {
             system_.give_back(1);
             return w ? result<mm::page>{share(**w)} : fail(w.error());
@@ -304,7 +310,7 @@ private:
             std::size_t count = page_size - in_page;
             count = count < from.remaining() ? count : from.remaining();
             count = count < largest - offset ? count : static_cast<std::size_t>(largest - offset);
-            auto p = ensure(offset / page_size);
+            auto p = ensure(offset / page_size, extent::unbounded);
             if (!p)
                 return total != 0 ? result<std::size_t>{total} : fail(p.error());
             const auto given = from.get({p->data() + in_page, count});
