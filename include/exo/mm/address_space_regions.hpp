@@ -409,7 +409,7 @@ result<> address_space<Memory>::forget_pages(object_mappings& object, std::uint6
 {
     auto guard = lock();
     for (region& r : regions_) {
-        if (r.mapping.object != &object)
+        if (!r.backing || r.backing->mappings() != &object)
             continue;
         const auto index = r.page_index(r.range.begin);
         const auto kept = first > index ? first - index : 0;

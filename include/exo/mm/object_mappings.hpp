@@ -65,11 +65,12 @@ public:
         mappings_.erase(m);
         m.object = nullptr;
     }
-    // For object_user::forget_pages.
+    // For object_user::forget_pages. A mapping that is yet to be entered will be asked again.
     void seen(sync::any_parker& parker, object_mapping& m) noexcept
     {
         auto guard = lock_.lock(parker);
-        set_seen(m);
+        if (m.object == this)
+            set_seen(m);
     }
 
     // Takes the pages from index `first` on out of every space, private copies included. One call at a time; may sleep.
