@@ -120,7 +120,7 @@ struct still_machine {
     bool on{true};
 };
 struct no_hooks {
-    void switching(auto&, auto&) noexcept {}
+    void switching(auto&, auto&, const sched::turn_start&) noexcept {}
     void ended(auto&) noexcept {}
     void kick(unsigned) noexcept {}
 };

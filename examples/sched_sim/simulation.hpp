@@ -127,7 +127,10 @@ private:
 
     struct hooks {
         simulation& s;
-        void switching(task&, task& next) noexcept { s.turn_begins(static_cast<thread*>(next.owner)); }
+        void switching(task&, task& next, const exo::sched::turn_start& begins) noexcept
+        {
+            s.turn_begins(static_cast<thread*>(next.owner), begins.at);
+        }
         void ended(task&) noexcept {}
         void kick(unsigned cpu) noexcept
         {
@@ -260,12 +263,12 @@ private:
             trace_->wake_up(machine_.current_cpu(), t.name, when);
     }
 
-    void turn_begins(thread* next)
+    void turn_begins(thread* next, exo::instant now)
     {
         const unsigned cpu = machine_.current_cpu();
         if (next)
             fetch_frames(next->self);
-        turn_ends(cpu, machine_.now());
+        turn_ends(cpu, now);
         lanes_[cpu].running = next;
         if (next && next->cpu != cpu) {
             next->migrations += next->cpu != thread::nowhere;

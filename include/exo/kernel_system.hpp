@@ -88,13 +88,15 @@ class kernel_system {
         kernel_system& system;
 
         template <class Task>
-        void switching(Task& previous, Task& next) noexcept
+        void switching(Task& previous, Task& next, const sched::turn_start& begins) noexcept
         {
             if (static_cast<sched::deadline::entity&>(previous).take_overrun_signal()) [[unlikely]] {
                 thread_of(previous)->overran.store(true);
                 previous.interrupt_pending.store(true);
+                // It may be about to park, and have looked at that before.
+                system.scheduler_.unpark(&previous);
             }
-            system.record_turn(thread_of(next));
+            system.record_turn(thread_of(next), begins);
             system.switch_user_state(thread_of(previous), thread_of(next));
         }
         template <class Task>
@@ -145,7 +147,7 @@ public:
 
     // What a CPU ran from when on: a process, or nothing (id 0).
     struct turn {
-        instant began;
+        sched::turn_start start;
         proc::process_id id{};
         char name[process_type::name_limit + 1]{}; // and zeros
     };
@@ -363,9 +365,9 @@ private:
     }
 
     // These two with interrupts off; null: no thread of a process.
-    void record_turn(const thread_type* next) noexcept
+    void record_turn(const thread_type* next, const sched::turn_start& start) noexcept
     {
-        turn begun{.began = now()};
+        turn begun{.start = start};
         if (next) {
             const std::string_view name = next->process().name();
             begun.id = next->id();

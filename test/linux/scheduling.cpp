@@ -531,6 +531,7 @@ TEST_CASE("a real-time thread that never sleeps leaves others their part of each
             for (const auto id : {std::int64_t{1}, spins, runs})
                 CHECK(turns.find("\"tid\":0,\"name\":\"sh/" + std::to_string(id) + "\",\"ts\":") != std::string::npos);
             CHECK(turns.find(",\"dur\":50000.") != std::string::npos); // what is left of each second
+            CHECK(turns.find("{\"ph\":\"i\",\"pid\":1,\"tid\":0,\"name\":\"sh/1\"") != std::string::npos);
             CHECK(turns.ends_with("}\n]}\n"));
         }
         CHECK(metric("exo_sched_queue_length{class=\"real_time\"}") == 0);

@@ -114,7 +114,7 @@ public:
     struct hooks {
         threaded_world& w;
         // Now and then it takes long, so that others meet a thread that has parked but is on its stack still.
-        void switching(auto&, auto&) noexcept
+        void switching(auto&, auto&, const sched::turn_start&) noexcept
         {
             static thread_local unsigned count = 0;
             if (++count % 8 == 0)

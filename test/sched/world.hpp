@@ -25,7 +25,7 @@ public:
 
     struct hooks {
         world& w;
-        void switching(task& previous, task& next) noexcept
+        void switching(task& previous, task& next, const exo::sched::turn_start&) noexcept
         {
             CHECK(!w.machine.enabled());
             CHECK(&previous != &next);

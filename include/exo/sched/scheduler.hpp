@@ -53,14 +53,20 @@ namespace exo::sched {
 template <class Scheduler>
 class inheriting_mutex;
 
+// The turn of a thread that a switch begins.
+struct turn_start {
+    instant at;
+    instant woken; // when it became ready; never() if it did not have to be woken for this turn
+};
+
 // What the composition does at the scheduler's turning points. Called with interrupts off; none may sleep.
-//  - switching(previous, next): right before the registers change. Address space, FPU state and the stack for traps
-//    change here.
+//  - switching(previous, next, turn_start): right before the registers change. Address space, FPU state and the stack
+//    for traps change here. It may unpark.
 //  - ended(task): nothing runs on the stack of this task any more, which ended: both may be freed.
 //  - kick(cpu): make another CPU call on_kick() soon.
 template <class T, class Task>
-concept SchedulerHooks = requires(T& hooks, Task& task, unsigned cpu) {
-    { hooks.switching(task, task) } noexcept -> std::same_as<void>;
+concept SchedulerHooks = requires(T& hooks, Task& task, const turn_start& begins, unsigned cpu) {
+    { hooks.switching(task, task, begins) } noexcept -> std::same_as<void>;
     { hooks.ended(task) } noexcept -> std::same_as<void>;
     { hooks.kick(cpu) } noexcept -> std::same_as<void>;
 };
@@ -952,8 +958,9 @@ private:
         p.turn_over_ = false;
         p.need_switch_.store(false, std::memory_order_relaxed);
         arm_for_turn(p);
+        turn_start begins{.at = p.charged_until_, .woken = instant::never()};
         if constexpr (Recording::on)
-            record_wake_up(p, *next);
+            begins.woken = record_wake_up(p, *next);
         if (next == previous) {
             if (many())
                 settle(p);
@@ -975,20 +982,21 @@ private:
             previous->involuntary_switches_.add();
             p.metrics_.involuntary_switches.add();
         }
-        hooks_.switching(*previous, *next);
+        hooks_.switching(*previous, *next, begins);
         context_.switch_to(previous->context_, next->context_);
         finish_switch();
     }
-    void record_wake_up(processor& p, task& next) noexcept
+    instant record_wake_up(processor& p, task& next) noexcept
     {
         const instant woken = std::exchange(next.woken_at_, instant::never());
         if (woken == instant::never())
-            return;
+            return woken;
         // Its CPU may have looked at the clock before the thread was woken.
         const std::uint64_t took =
             woken < p.charged_until_ ? static_cast<std::uint64_t>((p.charged_until_ - woken).nanoseconds()) : 0;
         p.metrics_.wake_up_latency.record(took);
         p.metrics_.greatest_wake_up_latency.record(took);
+        return woken;
     }
     // The time that the switch took is no thread's.
     void record_switch(processor& p) noexcept

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include <exo/hal/atomics.hpp>
 #include <exo/trace/counter.hpp>
@@ -36,21 +37,25 @@ public:
         written_.store(at + 1, std::memory_order_release);
     }
 
-    // Calls visit(const Event&) for those that are there, the oldest first; those overwritten meanwhile are left out.
+    // Calls visit(const Event&, bool follows) for those that are there, the oldest first. Those overwritten meanwhile are
+    // left out: the next one then does not follow the one visited before.
     template <class Visit>
     void for_each(Visit visit) const
     {
         const auto end = written_.load(std::memory_order_acquire);
+        bool follows = false;
         for (auto at = end < Capacity ? 0 : end - Capacity; at < end; ++at) {
             std::uint64_t words[word_count];
             for (std::size_t i = 0; i < word_count; ++i)
                 words[i] = slots_[at % Capacity][i].load(std::memory_order_relaxed);
             Atomics::fence(std::memory_order_acquire);
-            if (begun_.load(std::memory_order_relaxed) > at + Capacity)
+            if (begun_.load(std::memory_order_relaxed) > at + Capacity) {
+                follows = false;
                 continue;
+            }
             Event event;
             std::memcpy(&event, words, sizeof(Event));
-            visit(event);
+            visit(event, std::exchange(follows, true));
         }
     }
 

@@ -116,7 +116,7 @@ result<> write_statistics(System& system, text_builder& out)
     return out.status();
 }
 
-// /proc/exo/trace: which processes the CPUs ran lately, for ui.perfetto.dev.
+// /proc/exo/trace: which processes the CPUs ran lately, and when they were woken, for ui.perfetto.dev.
 template <class System>
 result<> write_trace(System& system, text_builder& out)
 {
@@ -131,10 +131,13 @@ result<> write_trace(System& system, text_builder& out)
                     return;
                 name.clear();
                 name.put(static_cast<const char*>(last.name), '/', last.id);
-                events.slice(cpu, name.text(), last.began, when);
+                if (last.start.woken != instant::never())
+                    events.wake_up(cpu, name.text(), last.start.woken);
+                events.slice(cpu, name.text(), last.start.at, when);
             };
-            system.turns(cpu).for_each([&](const typename System::turn& next) {
-                end_at(next.began);
+            system.turns(cpu).for_each([&](const typename System::turn& next, bool follows) {
+                if (follows)
+                    end_at(next.start.at);
                 last = next;
             });
             end_at(system.now());
