@@ -345,7 +345,7 @@ TEST_CASE("a child has what its parent has, or what a fresh one would")
     const auto tell = machine.add([&](view& self) {
         const auto r = attributes(self);
         self.exit(static_cast<int>(r.policy * 32) + (r.nice == 0 ? 0 : 16) + static_cast<int>(r.flags & 1) +
-                  (r.priority != 0 ? 8 : 0));
+                  (r.priority != 0 ? 8 : 0) + (r.runtime == 5 * ms ? 4 : 0));
     });
     const auto child = [&](view& self) { return wait_for(self, self.fork(tell)).word >> 8; };
     machine.run([&](view& self) {
@@ -354,9 +354,11 @@ TEST_CASE("a child has what its parent has, or what a fresh one would")
         CHECK(child(self) == fifo * 32 + 8);
         CHECK(set_scheduler(self, 0, fifo | resets, 9) == 0);
         CHECK(child(self) == normal * 32);
-        CHECK(set_attributes(self, 0, fair_record(batch, -4)) == 0);
-        CHECK(child(self) == batch * 32 + 16);
+        CHECK(set_attributes(self, 0, fair_record(batch, -4, 0, 5 * ms)) == 0);
+        CHECK(child(self) == batch * 32 + 16 + 4);
         CHECK(set_attributes(self, 0, fair_record(batch, -4, 1)) == 0);
+        CHECK(child(self) == batch * 32);
+        CHECK(set_attributes(self, 0, fair_record(batch, 0, 1, 5 * ms)) == 0);
         CHECK(child(self) == batch * 32);
         CHECK(set_attributes(self, 0, fair_record(idle, 4, 1)) == 0);
         CHECK(child(self) == idle * 32 + 16);

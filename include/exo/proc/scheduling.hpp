@@ -189,6 +189,7 @@ template <class System>
             a = {};
         else if (a.nice < 0)
             a.nice = 0;
+        a.request = {};
         a.reset_on_fork = false;
     }
     if (a.policy == scheduling_policy::deadline)
