@@ -167,6 +167,24 @@ void on_interrupt(std::uint64_t vector)
     the_kernel->preempt_if_needed();
 }
 
+// Firmware and the loader ran near the top of the memory below 4 GiB. To QEMU that is still code: a store to a page of
+// which it has translated instructions takes many times as long as another, until these are overwritten.
+void overwrite_firmware(const mm::memory_map& free_memory)
+{
+    constexpr phys_addr limit{std::uint64_t{1} << 32};
+    constexpr std::uint64_t reach = 4u << 20; // frames below are taken later, from blocks of that size
+    phys_addr top{};
+    for (const phys_range& r : free_memory.ranges())
+        if (r.begin < limit)
+            top = r.end < limit ? r.end : limit;
+    const phys_range used{phys_addr{top.value() < reach ? 0 : top.value() - reach}, top};
+    for (const phys_range& r : free_memory.ranges()) {
+        const phys_range part = r.intersection(used);
+        if (!part.empty())
+            std::memset(boot::direct_map{}.to_pointer(part.begin), 0, part.size());
+    }
+}
+
 } // namespace
 
 extern "C" {
@@ -264,6 +282,8 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
         stack = *allocated;
     }
     boot::install_descriptors(stacks);
+
+    overwrite_firmware(free_memory);
 
     the_machine = &machine_storage.emplace(memory, frames, free_memory, memory_bytes,
                                            std::string_view{command_line, options.size()},
