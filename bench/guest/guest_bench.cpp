@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -144,6 +145,20 @@ double pipe_round_trip(long n)
     return time;
 }
 
+// Two processes give way to each other; a pair is one yield of each.
+double yield_pair(long n)
+{
+    const auto yield = [n] { return loop(n, [] { sched_yield(); }); };
+    const pid_t child = fork();
+    if (child == 0) {
+        yield();
+        _exit(0);
+    }
+    const double time = yield();
+    wait_for(child);
+    return time;
+}
+
 const struct {
     const char* name;
     double (*run)(long n);
@@ -193,6 +208,7 @@ const struct {
              }
          });
      }},
+    {"guest/sched_yield_pair", yield_pair},
     {"guest/signal_install", [](long n) { return loop(n, [] { signal(SIGUSR1, [](int) {}); }); }},
     {"guest/signal_deliver", [](long n) {
          signal(SIGUSR1, [](int) {});
