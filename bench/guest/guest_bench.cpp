@@ -145,16 +145,21 @@ double pipe_round_trip(long n)
     return time;
 }
 
-// Two processes give way to each other; a pair is one yield of each.
+// Two FIFO processes of one priority give way to each other, which makes each yield a switch; a pair is one of each.
 double yield_pair(long n)
 {
+    const auto follow = [](int policy, int priority) {
+        must(syscall(SYS_sched_setscheduler, 0, policy, &priority) == 0, "sched_setscheduler");
+    };
     const auto yield = [n] { return loop(n, [] { sched_yield(); }); };
+    follow(SCHED_FIFO, 1);
     const pid_t child = fork();
     if (child == 0) {
         yield();
         _exit(0);
     }
     const double time = yield();
+    follow(SCHED_OTHER, 0);
     wait_for(child);
     return time;
 }
