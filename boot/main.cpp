@@ -147,14 +147,14 @@ void on_exception(x86_64::trap_frame& f)
     }
 }
 
-void on_interrupt(std::uint64_t vector)
+void on_interrupt(std::uint64_t vector, proc::processor_mode interrupted)
 {
     if (vector == boot::vector::spurious || vector < boot::vector::timer)
         return; // neither is acknowledged
     the_machine->end_of_interrupt();
     if (vector == boot::vector::timer) {
         if (the_machine->timer().due())
-            the_kernel->on_timer();
+            the_kernel->on_timer(interrupted);
     } else if (vector == boot::vector::console) {
         std::byte typed[64];
         for (auto bytes = the_machine->read_console(typed); !bytes.empty(); bytes = the_machine->read_console(typed))
@@ -199,7 +199,8 @@ void exo_on_trap(x86_64::trap_frame* frame)
     if (frame->vector < x86_64::vector::exceptions)
         on_exception(*frame);
     else
-        on_interrupt(frame->vector);
+        on_interrupt(frame->vector,
+                     frame->from_user() ? proc::processor_mode::user : proc::processor_mode::kernel);
     if (frame->from_user())
         exo_prepare_user_return(frame);
 }

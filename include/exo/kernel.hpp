@@ -42,6 +42,7 @@ public:
     using thread_type = typename system_type::thread_type;
     using process_type = typename system_type::process_type;
     using processor_type = typename system_type::scheduler_type::processor;
+    using cpu_record = typename system_type::cpu_record;
 
     explicit kernel(P& platform)
         : system_type{platform}, calls_{*this}, killer_{*this}, jobs_{*this}, console_output_{platform},
@@ -50,11 +51,13 @@ public:
           memory_devices_{random_source_}, scheduler_metrics_{this->scheduler().make_metrics_source()},
           queue_metrics_{sched::queue_metrics<processor_type, typename system_type::real_time_type>::table,
                          this->scheduler().processors()[0], this->scheduler().processors().size()},
+          time_metrics_{time_table, this->records_of_cpus()[0], this->records_of_cpus().size()},
           memory_metrics_{mm::make_metrics_source(this->memory())},
           shootdown_metrics_{this->memory().shootdown.make_metrics_source()}
     {
         this->metrics().add(scheduler_metrics_);
         this->metrics().add(queue_metrics_);
+        this->metrics().add(time_metrics_);
         this->metrics().add(memory_metrics_);
         this->metrics().add(shootdown_metrics_);
     }
@@ -105,7 +108,11 @@ public:
         const thread_type& t = this->current_thread();
         return t.task.interrupt_pending.load(std::memory_order_acquire) || t.displaced.load(std::memory_order_relaxed);
     }
-    void on_timer() noexcept { this->scheduler().on_tick(); }
+    void on_timer(proc::processor_mode interrupted) noexcept
+    {
+        this->record_of_this_cpu().interrupted = interrupted;
+        this->scheduler().on_tick();
+    }
     void on_kick() noexcept { this->scheduler().on_kick(); }
     void preempt_if_needed() noexcept { this->scheduler().preempt_if_needed(); }
     void on_console_input(std::span<const std::byte> bytes) noexcept { console_.receive(bytes); }
@@ -113,6 +120,20 @@ public:
     [[nodiscard]] drivers::tty& console() { return console_; }
 
 private:
+    template <proc::processor_mode Mode>
+    static constexpr trace::table_row<cpu_record> sampled_time(std::string_view name, std::string_view help)
+    {
+        return {{name, help, trace::metric_kind::counter}, [](const cpu_record& r) noexcept {
+                    return static_cast<std::uint64_t>(r.time_split.sampled(Mode).nanoseconds());
+                }};
+    }
+    static constexpr trace::table_row<cpu_record> time_table[] = {
+        sampled_time<proc::processor_mode::user>("exo_sched_time_user_ns_total",
+                                                 "Time that CPUs were in user mode, as sampled"),
+        sampled_time<proc::processor_mode::kernel>("exo_sched_time_kernel_ns_total",
+                                                   "Time that CPUs were in the kernel for a process, as sampled"),
+    };
+
     static constexpr fs::device_number console_number{5, 1};
     static constexpr fs::device_number controlling_terminal_number{5, 0};
 
@@ -329,6 +350,7 @@ private:
     fs::memory_devices memory_devices_;
     typename system_type::scheduler_type::metrics_source scheduler_metrics_;
     trace::table_source<processor_type> queue_metrics_;
+    trace::table_source<cpu_record> time_metrics_;
     mm::metrics_source<typename system_type::memory_type> memory_metrics_;
     typename system_type::shootdown_type::metrics_source shootdown_metrics_;
     log_line panic_text_;

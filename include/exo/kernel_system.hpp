@@ -32,6 +32,7 @@
 #include <exo/mm/shootdown.hpp>
 #include <exo/platform.hpp>
 #include <exo/drivers/tty.hpp>
+#include <exo/proc/cpu_time.hpp>
 #include <exo/proc/futex.hpp>
 #include <exo/proc/memory_status.hpp>
 #include <exo/proc/process_table.hpp>
@@ -97,6 +98,7 @@ class kernel_system {
                 system.scheduler_.unpark(&previous);
             }
             system.record_turn(thread_of(next), begins);
+            system.sample_from_now(thread_of(next), begins.at);
             system.switch_user_state(thread_of(previous), thread_of(next));
         }
         template <class Task>
@@ -153,6 +155,30 @@ public:
     };
     using turn_ring = trace::event_ring<turn, 512>;
 
+    // What is noted of a CPU. The timer samples what it does while it runs threads of processes.
+    struct cpu_record : scheduler_type::timer {
+        cpu_record() : scheduler_type::timer{&sample} {}
+
+        turn_ring turns;
+        proc::cpu_time_split time_split;
+        proc::processor_mode interrupted{};
+        bool is_sampling{};
+        kernel_system* system{};
+
+    private:
+        static instant sample(typename scheduler_type::timer& t, instant now) noexcept
+        {
+            auto& self = static_cast<cpu_record&>(t);
+            thread_type* const running = thread_of(*self.system->scheduler_.current());
+            self.is_sampling = running != nullptr;
+            if (!running)
+                return instant::never();
+            running->time_split.sample(self.interrupted);
+            self.time_split.sample(self.interrupted);
+            return now + proc::cpu_time_split::sampling_interval;
+        }
+    };
+
     kernel_system(const kernel_system&) = delete;
     kernel_system& operator=(const kernel_system&) = delete;
 
@@ -188,7 +214,13 @@ public:
     [[nodiscard]] processor_description processor(unsigned n) const { return platform_.processor(n); }
     [[nodiscard]] duration idle_time(unsigned cpu) const { return early_.processors[cpu].idle_time(); }
     // The last that a CPU ran, for /proc/exo/trace.
-    [[nodiscard]] const turn_ring& turns(unsigned cpu) const { return early_.turns[cpu]; }
+    [[nodiscard]] const turn_ring& turns(unsigned cpu) const { return early_.records_of_cpus[cpu].turns; }
+    // Since boot. With the process table locked.
+    [[nodiscard]] proc::cpu_times times(unsigned cpu)
+    {
+        const duration up = now() - instant{}, idle = idle_time(cpu);
+        return early_.records_of_cpus[cpu].time_split.divide(up > idle ? up - idle : duration{});
+    }
 
     // What mount(2) calls `type`. Errors: no_device, out_of_memory.
     [[nodiscard]] result<ref<fs::file_system>> create_file_system(std::string_view type, std::string_view /*source*/)
@@ -298,8 +330,16 @@ protected:
           terminals_{parker_}, processes_{*this},
           metadata_bytes_{early_.bytes}
     {
+        for (cpu_record& r : early_.records_of_cpus)
+            r.system = this;
         stir_random();
     }
+
+    [[nodiscard]] cpu_record& record_of_this_cpu() noexcept
+    {
+        return early_.records_of_cpus[platform_.cpu().current_cpu()];
+    }
+    [[nodiscard]] std::span<const cpu_record> records_of_cpus() const noexcept { return early_.records_of_cpus; }
 
     // Null for the idle threads, which are no process's.
     [[nodiscard]] static thread_type* thread_of(const sched::task_info& task)
@@ -322,7 +362,7 @@ private:
             heap_caches = take<mm::heap_cache>(platform, cpus);
             processors = take<typename scheduler_type::processor>(platform, cpus);
             translations = take<typename shootdown_type::processor>(platform, cpus);
-            turns = take<turn_ring>(platform, cpus);
+            records_of_cpus = take<cpu_record>(platform, cpus);
         }
         template <class T>
         std::span<T> take(P& platform, std::size_t count)
@@ -345,7 +385,7 @@ private:
         std::span<mm::heap_cache> heap_caches;
         std::span<typename scheduler_type::processor> processors;
         std::span<typename shootdown_type::processor> translations;
-        std::span<turn_ring> turns;
+        std::span<cpu_record> records_of_cpus;
         std::uint64_t bytes{};
     };
 
@@ -364,7 +404,7 @@ private:
             return heap;
     }
 
-    // These two with interrupts off; null: no thread of a process.
+    // With interrupts off; null: no thread of a process.
     void record_turn(const thread_type* next, const sched::turn_start& start) noexcept
     {
         turn begun{.start = start};
@@ -374,7 +414,15 @@ private:
             for (std::size_t i = 0; i < name.size(); ++i)
                 begun.name[i] = name[i];
         }
-        early_.turns[platform_.cpu().current_cpu()].record(begun);
+        record_of_this_cpu().turns.record(begun);
+    }
+    void sample_from_now(const thread_type* next, instant now) noexcept
+    {
+        cpu_record& here = record_of_this_cpu();
+        if (!next || here.is_sampling)
+            return;
+        here.is_sampling = true;
+        scheduler_.arm(here, now + proc::cpu_time_split::sampling_interval);
     }
     void switch_user_state(thread_type* previous, thread_type* next) noexcept
     {

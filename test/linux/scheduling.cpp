@@ -542,6 +542,39 @@ TEST_CASE("a real-time thread that never sleeps leaves others their part of each
     check_clean(machine);
 }
 
+TEST_CASE("the time of a program is its own when its samples are, and a CPU without a thread is not sampled")
+{
+    simulated_kernel machine;
+    const auto worker = machine.add([&](view& self) {
+        self.spend(milliseconds(500));
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        const auto sampled = [&](std::string_view mode) {
+            return machine.kernel().metrics().value("exo_sched_time_" + std::string{mode} + "_ns_total").value_or(1);
+        };
+        self.spend(milliseconds(1000));
+        CHECK((sampled("user") > 980 * ms && sampled("user") <= 1000 * ms));
+        CHECK((std::stoi(field(self, 14)) == 100 && field(self, 15) == "0"));
+
+        const auto at = self.allocate(144);
+        CHECK(self.call(nr::getrusage, 0, at) == 0);
+        CHECK((self.load<std::int64_t>(at) == 1 && self.load<std::int64_t>(at + 16) == 0));
+        const auto before = sampled("user");
+        CHECK(sleep_for(self, 1000 * ms) == 0);
+        CHECK(sampled("user") - before <= 10 * ms);
+
+        CHECK(wait_for(self, self.fork(worker)).word == 0);
+        CHECK(sampled("user") - before > 480 * ms);
+        CHECK(self.call(nr::times, at) > 0);
+        CHECK((self.load<std::int64_t>(at) == 100 && self.load<std::int64_t>(at + 16) == 50));
+        CHECK(file(self, "/proc/stat").starts_with("cpu  150 0 0 100 "));
+        CHECK(sampled("kernel") == 0);
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 TEST_CASE("a set of CPUs is kept, and must have one that there is")
 {
     simulated_kernel machine;

@@ -9,6 +9,7 @@
 
 #include <exo/base/random_generator.hpp>
 #include <exo/kernel_log.hpp>
+#include <exo/proc/cpu_time.hpp>
 #include <exo/proc/credentials.hpp>
 #include <exo/proc/exec.hpp>
 #include <exo/proc/signal.hpp>
@@ -187,3 +188,34 @@ TEST_CASE("log lines carry numbers, and are cut rather than overrun")
 }
 
 } // namespace
+
+TEST_CASE("busy time divides as it was sampled, and neither part ever becomes smaller")
+{
+    using enum proc::processor_mode;
+    proc::cpu_time_split split;
+    const auto divided = [&](int ms, int user, int system) {
+        const auto times = split.divide(milliseconds(ms));
+        return times.user == milliseconds(user) && times.system == milliseconds(system);
+    };
+    CHECK(divided(0, 0, 0));
+    CHECK(divided(6, 6, 0)); // nothing is known yet
+    split.sample(kernel);
+    CHECK(divided(10, 6, 4));
+    CHECK(divided(30, 6, 24));
+    for (int i = 0; i < 3; ++i)
+        split.sample(user);
+    CHECK(divided(40, 16, 24));
+    CHECK(divided(200, 150, 50));
+    CHECK((split.sampled(user) == milliseconds(30) && split.sampled(kernel) == milliseconds(10)));
+}
+
+TEST_CASE("years of busy time divide without overflow")
+{
+    using enum proc::processor_mode;
+    proc::cpu_time_split split;
+    for (int i = 0; i < 300'000; ++i)
+        split.sample(i % 3 == 0 ? kernel : user);
+    const duration years = seconds(3'000'000'000);
+    const auto times = split.divide(years);
+    CHECK((times.system == seconds(1'000'000'000) && times.user == seconds(2'000'000'000)));
+}

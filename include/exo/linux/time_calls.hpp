@@ -197,7 +197,11 @@ result<std::int64_t> sys_times(call<System>& c, user_addr to)
             auto guard = c.system.processes().lock();
             children = c.process.children_usage;
         }
-        EXO_TRY(c.write_object(to, times_record{c.thread.task.run_time().nanoseconds() / tick, 0,
+        const proc::cpu_times own = [&] {
+            auto guard = c.process.lock();
+            return c.thread.times();
+        }();
+        EXO_TRY(c.write_object(to, times_record{own.user.nanoseconds() / tick, own.system.nanoseconds() / tick,
                                                 children.user.nanoseconds() / tick,
                                                 children.system.nanoseconds() / tick}));
     }

@@ -96,7 +96,12 @@ template <class System>
     {
         auto& table = system.processes();
         auto guard = table.lock();
-        p.usage.user = t.task.run_time();
+        {
+            auto locked = p.lock();
+            const cpu_times used = t.times();
+            p.usage.user = used.user;
+            p.usage.system = used.system;
+        }
         p.usage.voluntary_switches = t.task.voluntary_switches();
         p.usage.involuntary_switches = t.task.involuntary_switches();
 

@@ -15,6 +15,7 @@
 #include <exo/base/address.hpp>
 #include <exo/base/allocator.hpp>
 #include <exo/base/time.hpp>
+#include <exo/proc/cpu_time.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_id.hpp>
 #include <exo/proc/signal.hpp>
@@ -97,6 +98,9 @@ public:
         bool reset_on_fork{};
         typename System::deadline_claims_type::claim* claim{}; // of a deadline thread
     } scheduling;
+    cpu_time_split time_split;
+    // With the process's lock held.
+    [[nodiscard]] cpu_times times() noexcept { return time_split.divide(task.run_time()); }
     // SIGXCPU is due: it used up its runtime, and asked to be told. As with alarms, who finds out cannot post it.
     std::atomic<bool> overran{};
 

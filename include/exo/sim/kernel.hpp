@@ -192,7 +192,13 @@ public:
     template <class Kernel>
     void attach(Kernel& kernel)
     {
-        cpus_.connect([&kernel] { kernel.on_timer(); }, [&kernel] { kernel.preempt_if_needed(); });
+        // Programs compute; the kernel takes no time.
+        cpus_.connect(
+            [this, &kernel] {
+                kernel.on_timer(cpus_.interrupted_computation() ? proc::processor_mode::user
+                                                                : proc::processor_mode::kernel);
+            },
+            [&kernel] { kernel.preempt_if_needed(); });
         user_mode_.connect({
             .system_call = [&kernel](user_frame& f) { kernel.on_system_call(f); },
             .page_fault = [&kernel](user_frame& f, virt_addr at, mm::access how) { kernel.on_page_fault(f, at, how); },

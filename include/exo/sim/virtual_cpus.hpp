@@ -98,9 +98,11 @@ public:
             const instant from = now_;
             pause(now_ + time);
             time = time - (now_ - from);
-            deliver();
+            deliver(true);
         }
     }
+    // For on_tick: whether it came upon spend().
+    [[nodiscard]] bool interrupted_computation() const noexcept { return interrupted_computation_; }
     // Time goes on for all; what is due meanwhile comes late.
     void let_pass(duration time) { now_ = now_ + time; }
     void explore(unsigned seed)
@@ -210,12 +212,13 @@ private:
     }
 
     // Each handler may end on another CPU than it began.
-    void deliver() noexcept
+    void deliver(bool computing = false) noexcept
     {
         while (running_->enabled && running_->due(now_)) {
             running_->enabled = false;
             if (running_->deadline <= now_) {
                 running_->deadline = instant::never();
+                interrupted_computation_ = computing;
                 on_tick_();
             } else {
                 const handler next = std::move(running_->posted.front());
@@ -243,6 +246,7 @@ private:
     instant now_{};
     handler on_tick_{[] {}};
     handler before_return_{[] {}};
+    bool interrupted_computation_{};
     bool exploring_{};
     std::mt19937 random_;
 };

@@ -43,6 +43,18 @@ prio:130
 exo_sched_queue_length{class=\"fair\"} 2"
 
 
+# Whose time it is: a program that computes, and one that has the kernel copy.
+times=$("$exo" run --timeout 60 --exec '
+spin() { while :; do :; done; }
+spin & own=$!; sleep 1; set -- $(cat /proc/$own/stat); kill $own
+shift 13; own_user=$1 own_system=$2
+dd if=/dev/zero of=/dev/null bs=64k 2>/dev/null & copies=$!; sleep 1; set -- $(cat /proc/$copies/stat); kill $copies
+shift 13
+[ $own_user -gt $((8 * own_system)) ] && echo "mostly its own"
+[ $2 -gt $((4 * $1)) ] && echo "mostly the kernel'"'"'s" || echo "$1 $2"
+awk "/^cpu / { print (\$2 > 40 && \$4 > 40) ? \"both\" : \$0 }" /proc/stat')
+expect "whose time" "$times" $'mostly its own\nmostly the kernel\'s\nboth'
+
 # What ran is JSON that ui.perfetto.dev opens.
 "$exo" run --timeout 60 --exec 'sleep 0.1; echo | cat; cat /proc/exo/trace' >"$work/trace"
 expect "trace's status" $? 0

@@ -40,6 +40,7 @@ struct process_facts {
     signal_set ignored{};
     signal_set caught{};
     duration run_time{};
+    cpu_times times{}; // which it divides into
     std::uint64_t voluntary_switches{};
     std::uint64_t involuntary_switches{};
     unsigned cpu{};
@@ -66,6 +67,7 @@ template <class System>
     f.umask = p.paths.umask;
     f.pending = p.pending.set();
     f.run_time = p.usage.user + p.usage.system;
+    f.times = {p.usage.user, p.usage.system};
     for (unsigned n = 1; n <= static_cast<unsigned>(signal::last); ++n) {
         const auto s = static_cast<signal>(n);
         if (p.actions[s].is_ignore())
@@ -74,11 +76,12 @@ template <class System>
             f.caught.add(s);
     }
     bool ready = false;
-    if (const thread<System>* t = p.main_thread) {
+    if (thread<System>* const t = p.main_thread) {
         f.has_thread = true;
         f.thread_pending = t->pending.set();
         f.blocked = t->blocked;
         f.run_time = t->task.run_time();
+        f.times = t->times();
         f.voluntary_switches = t->task.voluntary_switches();
         f.involuntary_switches = t->task.involuntary_switches();
         f.cpu = t->task.cpu();
@@ -120,8 +123,7 @@ result<> write_process_stat(process<System>& p, text_builder& out)
     // flags; page faults of the process and of its children, without and with I/O.
     out.put(" 0 ", p.usage.minor_faults, ' ', p.children_usage.minor_faults, ' ', p.usage.major_faults, ' ',
             p.children_usage.major_faults);
-    // Time in user mode and in the kernel is not told apart.
-    out.put(' ', to_ticks(f.run_time), " 0 ", to_ticks(p.children_usage.user), ' ',
+    out.put(' ', to_ticks(f.times.user), ' ', to_ticks(f.times.system), ' ', to_ticks(p.children_usage.user), ' ',
             to_ticks(p.children_usage.system));
     // priority, nice, threads, an unused one; the start; memory.
     const auto& s = f.scheduling;

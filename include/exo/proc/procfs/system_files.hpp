@@ -97,20 +97,28 @@ result<> write_processors(System& system, text_builder& out)
 template <class System>
 result<> write_statistics(System& system, text_builder& out)
 {
-    const duration up = system.now() - instant{};
-    const auto cpu_line = [&out](std::uint64_t busy, std::uint64_t idle) {
-        out.line(' ', busy, " 0 0 ", idle, " 0 0 0 0 0 0");
+    const auto cpu_line = [&out](const cpu_times& busy, duration idle) {
+        out.line(' ', to_ticks(busy.user), " 0 ", to_ticks(busy.system), ' ', to_ticks(idle), " 0 0 0 0 0 0");
     };
-    out.put("cpu ");
-    cpu_line(to_ticks(busy_time(system)), to_ticks(idle_time(system)));
+    const auto times_of = [&system](unsigned cpu) {
+        auto guard = system.processes().lock();
+        return system.times(cpu);
+    };
+    cpu_times all;
     for (unsigned cpu = 0; cpu < system.processor_count(); ++cpu) {
-        const duration idle = system.idle_time(cpu);
+        const cpu_times busy = times_of(cpu);
+        all.user += busy.user;
+        all.system += busy.system;
+    }
+    out.put("cpu ");
+    cpu_line(all, idle_time(system));
+    for (unsigned cpu = 0; cpu < system.processor_count(); ++cpu) {
         out.put("cpu", cpu);
-        cpu_line(to_ticks(up > idle ? up - idle : duration{}), to_ticks(idle));
+        cpu_line(times_of(cpu), system.idle_time(cpu));
     }
     out.line("intr 0").line("ctxt ", system.metrics().value("exo_sched_switches_total").value_or(0));
     const fs::timestamp now = system.wall_clock().now();
-    out.line("btime ", now.seconds - up.nanoseconds() / 1'000'000'000);
+    out.line("btime ", now.seconds - (system.now() - instant{}).nanoseconds() / 1'000'000'000);
     out.line("processes ", system.processes().last_id());
     out.line("procs_running ", running_processes(system)).line("procs_blocked 0");
     return out.status();
