@@ -76,6 +76,7 @@ template <SchedPolicy Policy, hal::Topology Topology, hal::Context Context, hal:
           class Recording = trace::recording>
 class scheduler {
 public:
+    using counters = sched::metrics<Recording>;
     using timer = typename timer_queue<Interrupts>::timer;
     using state = typename Interrupts::state;
     using cpu_set = typename Topology::set_type;
@@ -115,7 +116,7 @@ public:
         static instant ring(timer& t, instant) noexcept
         {
             task& sleeper = static_cast<alarm&>(t).sleeper;
-            sleeper.scheduler_->here().metrics_.timeouts.add();
+            sleeper.scheduler_->template note<&counters::timeouts>();
             sleeper.scheduler_->unpark(&sleeper);
             return instant::never();
         }
@@ -152,7 +153,7 @@ public:
         [[nodiscard]] duration idle_time() const noexcept { return idle_.run_time(); }
         [[nodiscard]] std::size_t waiting() const noexcept { return queue_.size(); }
         [[nodiscard]] const Policy& queue() const noexcept { return queue_; }
-        [[nodiscard]] const sched::metrics<Recording>& metrics() const noexcept { return metrics_; }
+        [[nodiscard]] const counters& metrics() const noexcept { return metrics_; }
 
     private:
         friend scheduler;
@@ -174,7 +175,7 @@ public:
         cpu_set asked_{};      // for work, since this CPU ran out of it
         std::atomic<bool> need_switch_{};
         timer_queue<Interrupts> timers_;
-        [[no_unique_address]] sched::metrics<Recording> metrics_;
+        [[no_unique_address]] counters metrics_;
         alignas(64) sync::inbox<task, &task::mail_> inbox_;
         sync::inbox<task, &task::notice_hook_> changes_;
         // This CPU's request for work that goes before what it runs, at most one under way; those of others.
@@ -250,8 +251,9 @@ public:
     void yield() noexcept
     {
         const state saved = interrupts_.save_and_disable();
-        here().metrics_.yields.add();
-        reschedule(here(), departure::yielded);
+        processor& p = here();
+        p.metrics_.yields.add();
+        reschedule(p, departure::yielded);
         interrupts_.restore(saved);
     }
 
@@ -399,7 +401,7 @@ public:
             return fail(e);
         }
         change([&](auto changed) {
-            here().metrics_.affinity_changes.add();
+            changed.here.metrics_.affinity_changes.add();
             t.wanted_affinity_ = cpus;
             if (t.scheduler_)
                 changed(t);
@@ -424,9 +426,11 @@ public:
     // An error that the caller reports of threads counts among the scheduler's.
     void count(error e) noexcept
     {
-        const state saved = interrupts_.save_and_disable();
-        here().metrics_.count(e);
-        interrupts_.restore(saved);
+        if constexpr (Recording::on) {
+            const state saved = interrupts_.save_and_disable();
+            here().metrics_.count(e);
+            interrupts_.restore(saved);
+        }
     }
 
     // For reading: queue lengths, idle time.
@@ -444,10 +448,9 @@ public:
         interrupts_.restore(saved);
     }
     // For a trace::registry: the metrics of all CPUs.
-    using metrics_source = trace::table_source<sched::metrics<Recording>>;
+    using metrics_source = trace::table_source<counters>;
     [[nodiscard]] metrics_source make_metrics_source() const
     {
-        using counters = sched::metrics<Recording>;
         std::span<const trace::table_row<counters>> table;
         if constexpr (Recording::on)
             table = counters::table;
@@ -458,7 +461,14 @@ private:
     template <class Scheduler>
     friend class inheriting_mutex;
 
-    void count_inversion() noexcept { here().metrics_.inversions.add(); }
+    // Counts on this CPU, whose processor is not at hand.
+    template <auto Counter>
+    void note() noexcept
+    {
+        if constexpr (Recording::on)
+            (here().metrics_.*Counter).add();
+    }
+    void count_inversion() noexcept { note<&counters::inversions>(); }
 
     // Of the calling CPU; interrupts are off wherever it is used for more than a hint.
     [[nodiscard]] processor& here() const noexcept { return processors_[cpu_.current_cpu()]; }
@@ -500,7 +510,7 @@ private:
     {
         if (t.token_.exchange(task::token::set, std::memory_order_acq_rel) != task::token::parked)
             return false;
-        here().metrics_.wake_ups.add();
+        note<&counters::wake_ups>();
         return true;
     }
     void wake(processor& p, task& t) noexcept
@@ -632,6 +642,18 @@ private:
         p.urgent_ -= t.urgent_;
     }
 
+    // Marks a task as changed.
+    struct announcer {
+        processor& here;
+        sync::inbox<task, &task::notice_hook_>& notices;
+
+        void operator()(task& t) const noexcept
+        {
+            t.changed_.store(true, std::memory_order_relaxed);
+            if (t.notice_.announce())
+                (void)notices.push(t);
+        }
+    };
     // Under changes_lock_, make(changed) changes what is wanted of tasks, calling changed(task) for each, and names one to
     // be woken, or null. Then sees to it that all that happens.
     template <class Make>
@@ -641,11 +663,7 @@ private:
         processor& p = here();
         sync::inbox<task, &task::notice_hook_> notices; // of tasks that are not given up while theirs are here
         auto guard = changes_lock_.lock(interrupts_);
-        task* woken = make([&](task& t) {
-            t.changed_.store(true, std::memory_order_relaxed);
-            if (t.notice_.announce())
-                (void)notices.push(t);
-        });
+        task* woken = make(announcer{p, notices});
         if (woken && !take_from_sleep(*woken))
             woken = nullptr;
         guard.unlock();
@@ -657,12 +675,13 @@ private:
     }
     void record_change(const parameters_type& before, const parameters_type& after) noexcept
     {
-        auto& m = here().metrics_;
-        if (before != after)
-            m.parameter_changes.add();
-        if constexpr (requires { after.policy_index(); })
-            if (before.policy_index() != after.policy_index())
-                m.policy_changes.add();
+        if constexpr (Recording::on) {
+            if (before != after)
+                note<&counters::parameter_changes>();
+            if constexpr (requires { after.policy_index(); })
+                if (before.policy_index() != after.policy_index())
+                    note<&counters::policy_changes>();
+        }
     }
     // The same; what inherits what changes by calls of inheritance_type with `changed`.
     template <class Make>
@@ -670,8 +689,9 @@ private:
     {
         change([&](auto changed) {
             return make([&](typename inheritance_type::holder& h) {
-                if (h.effective() != h.base())
-                    here().metrics_.inheritances.add();
+                if constexpr (Recording::on)
+                    if (h.effective() != h.base())
+                        changed.here.metrics_.inheritances.add();
                 changed(static_cast<task&>(h));
             });
         });
@@ -931,8 +951,9 @@ private:
         } else {
             if (p.turn_over_ && why == departure::preempted)
                 why = departure::turn_over;
-            if (why == departure::turn_over)
-                p.metrics_.turns_over.add();
+            if constexpr (Recording::on)
+                if (why == departure::turn_over)
+                    p.metrics_.turns_over.add();
             p.queue_.requeue(self, why, p.charged_until_);
             p.displaced_ |= self.urgent_;
         }
