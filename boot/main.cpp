@@ -167,21 +167,27 @@ void on_interrupt(std::uint64_t vector, proc::processor_mode interrupted)
     the_kernel->preempt_if_needed();
 }
 
-// Firmware and the loader ran near the top of the memory below 4 GiB. To QEMU that is still code: a store to a page of
-// which it has translated instructions takes many times as long as another, until these are overwritten.
-void overwrite_firmware(const mm::memory_map& free_memory)
+// QEMU takes many times as long for a store to a page of which it has translated instructions, as of many where firmware
+// and loader ran, until these are overwritten. So the frames that are handed out first are overwritten before that.
+void overwrite_firmware(reference_kernel::frames_type& frames)
 {
-    constexpr phys_addr limit{std::uint64_t{1} << 32};
-    constexpr std::uint64_t reach = 4u << 20; // frames below are taken later, from blocks of that size
-    phys_addr top{};
-    for (const phys_range& r : free_memory.ranges())
-        if (r.begin < limit)
-            top = r.end < limit ? r.end : limit;
-    const phys_range used{phys_addr{top.value() < reach ? 0 : top.value() - reach}, top};
-    for (const phys_range& r : free_memory.ranges()) {
-        const phys_range part = r.intersection(used);
-        if (!part.empty())
-            std::memset(boot::direct_map{}.to_pointer(part.begin), 0, part.size());
+    constexpr std::uint64_t most = (2u << 20) >> page_shift;
+    struct link {
+        link* next;
+    };
+    link* taken = nullptr;
+    for (std::uint64_t i = 0; i < most; ++i) {
+        const auto f = frames.allocate(0);
+        if (!f)
+            break;
+        std::byte* const memory = boot::direct_map{}.to_pointer(f->address());
+        std::memset(memory, 0, page_size);
+        taken = ::new (static_cast<void*>(memory)) link{taken};
+    }
+    while (taken) {
+        link* const next = taken->next;
+        frames.free(frame_number{boot::direct_map{}.to_physical(taken)}, 0);
+        taken = next;
     }
 }
 
@@ -284,13 +290,12 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
     }
     boot::install_descriptors(stacks);
 
-    overwrite_firmware(free_memory);
-
     the_machine = &machine_storage.emplace(memory, frames, free_memory, memory_bytes,
                                            std::string_view{command_line, options.size()},
                                            std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc,
                                            reference);
     the_kernel = &kernel_storage.emplace(*the_machine);
+    overwrite_firmware(the_kernel->frames());
     x86_64::enable_interrupts();
     the_kernel->run();
 }
