@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <exo/mm/reclaim.hpp>
+#include <exo/mm/shared_memory.hpp>
 
 #include "space_world.hpp"
 
@@ -94,6 +95,26 @@ TEST_CASE_TEMPLATE("a fault that finds no frame takes one that a holder gives ba
     for (std::uint64_t i = 0; i < wanted; ++i)
         CHECK(w.store(*s, at + i * page_size, i));
     CHECK(gives.held.size() < held_before);
+    CHECK(*w.load(*s, at + page_size) == 1);
+    w.memory.reclaimer.remove(w.parker, gives);
+    w.deactivate(*s);
+}
+
+TEST_CASE_TEMPLATE("shared memory is filled with what a holder gives back", Format, EXO_EVERY_FORMAT)
+{
+    world<Format> w{64};
+    auto s = w.make_space();
+    w.activate(*s);
+    constexpr std::uint64_t wanted = 8;
+    const auto at = *s->map({.length = wanted * page_size,
+                             .kind = mm::sharing::shared,
+                             .backing = *mm::shared_memory::create(w.memory.heap, w.pages, w.parker, wanted * page_size)});
+    CHECK(w.store(*s, at, 0));
+    free_pages gives{w.pages};
+    CHECK(w.store(*s, at + page_size, 1).error() == errors::out_of_memory);
+    w.memory.reclaimer.add(w.parker, gives);
+    for (std::uint64_t i = 1; i < wanted; ++i)
+        CHECK(w.store(*s, at + i * page_size, i));
     CHECK(*w.load(*s, at + page_size) == 1);
     w.memory.reclaimer.remove(w.parker, gives);
     w.deactivate(*s);

@@ -114,8 +114,12 @@ auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) 
                 return **outcome;
             }
         }
-        if (const auto fetched = have.fetch(); !fetched)
+        if (const auto fetched = have.fetch(); !fetched) {
+            // A pager takes memory as it is; what a cache gives up may be enough for it.
+            if (fetched.error() == errors::out_of_memory && memory_.reclaimer.reclaim(memory_.parker) != 0)
+                continue;
             return fetched.error() == beyond_end ? fail(beyond_end, a.value()) : fail(fetched.error());
+        }
     }
 }
 
