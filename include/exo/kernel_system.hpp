@@ -31,7 +31,6 @@
 #include <exo/mm/memory_system.hpp>
 #include <exo/mm/shootdown.hpp>
 #include <exo/platform.hpp>
-#include <exo/drivers/tty.hpp>
 #include <exo/proc/cpu_time.hpp>
 #include <exo/proc/futex.hpp>
 #include <exo/proc/memory_status.hpp>

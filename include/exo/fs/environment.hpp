@@ -33,11 +33,7 @@ struct environment {
     // A page, if need be one that a cache gives up. From threads, with no spinning lock held. Errors: out_of_memory.
     [[nodiscard]] result<mm::page> allocate_page(mm::page_contents contents) noexcept
     {
-        for (;;) {
-            auto fresh = pages.allocate_page(contents);
-            if (fresh || reclaimer.reclaim(parker) == 0)
-                return fresh;
-        }
+        return reclaimer.retry(parker, [&] { return pages.allocate_page(contents); });
     }
 };
 

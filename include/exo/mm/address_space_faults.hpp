@@ -114,12 +114,8 @@ auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) 
                 return **outcome;
             }
         }
-        if (const auto fetched = have.fetch(); !fetched) {
-            // A pager takes memory as it is; what a cache gives up may be enough for it.
-            if (fetched.error() == errors::out_of_memory && memory_.reclaimer.reclaim(memory_.parker) != 0)
-                continue;
+        if (const auto fetched = memory_.reclaimer.retry(memory_.parker, [&] { return have.fetch(); }); !fetched)
             return fetched.error() == beyond_end ? fail(beyond_end, a.value()) : fail(fetched.error());
-        }
     }
 }
 

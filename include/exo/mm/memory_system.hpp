@@ -80,15 +80,10 @@ public:
         return tables.memory().to_pointer(f.address());
     }
 
-    // A frame, if need be one that a cache gives up. From threads, with no spinning lock held. Errors:
-    // out_of_memory.
+    // A frame, if need be one that a cache gives up. From threads, with no spinning lock held. Errors: out_of_memory.
     [[nodiscard]] result<frame_number> allocate_frame() noexcept
     {
-        for (;;) {
-            const auto made = frames.allocate(0);
-            if (made || reclaimer.reclaim(parker) == 0)
-                return made;
-        }
+        return reclaimer.retry(parker, [this] { return frames.allocate(0); });
     }
 
     void zero(frame_number first, std::uint64_t count = 1) const noexcept

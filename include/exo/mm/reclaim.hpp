@@ -9,6 +9,7 @@
 
 #include <cstddef>
 
+#include <exo/base/errors.hpp>
 #include <exo/base/list.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/sync/spin_lock.hpp>
@@ -45,6 +46,16 @@ public:
         holders_.erase(holder);
     }
 
+    // What allocate(), a result, comes to: called again as long as it finds no memory and a holder gives some back.
+    template <class Allocate>
+    [[nodiscard]] auto retry(sync::any_parker& parker, Allocate allocate) noexcept
+    {
+        for (;;) {
+            auto outcome = allocate();
+            if (outcome || outcome.error() != errors::out_of_memory || reclaim(parker) == 0)
+                return outcome;
+        }
+    }
     // How many frames were given back: fewer than asked for when there is no more to give.
     std::size_t reclaim(sync::any_parker& parker, std::size_t frames = batch) noexcept
     {
