@@ -43,11 +43,34 @@ TEST_CASE("a ring has the last events, the oldest first, and a ring that does no
         ring.record(numbered(n));
     CHECK(all() == std::vector<std::uint64_t>{6, 7, 8, 9});
 
+    // Of those overwritten during a visit nothing is told but that they are missing.
+    std::vector<std::pair<std::uint64_t, bool>> some;
+    ring.for_each([&](const event& e, bool follows) {
+        some.emplace_back(e.number, follows);
+        for (std::uint64_t n = 6; n < 8 && some.size() == 1; ++n)
+            ring.record(numbered(n));
+    });
+    CHECK(some == std::vector<std::pair<std::uint64_t, bool>>{{6, false}, {8, false}, {9, true}});
+    for (std::uint64_t n = 6; n < 10; ++n)
+        ring.record(numbered(n));
+    std::vector<std::uint64_t> numbers;
+    CHECK(ring.for_each([](const event&, bool) {}));
+    CHECK_FALSE(ring.for_each([&](const event& e, bool) {
+        numbers.push_back(e.number);
+        for (std::uint64_t n = 10; n < 20 && numbers.size() == 1; ++n)
+            ring.record(numbered(n));
+    }));
+    CHECK(numbers == std::vector<std::uint64_t>{6});
+    CHECK_FALSE(ring.for_each([&](const event& e, bool) {
+        if (e.number == 19)
+            ring.record(numbered(20));
+    }));
+
     using silent = trace::event_ring<event, 4, trace::not_recording>;
     static_assert(std::is_empty_v<silent>);
     silent nothing;
     nothing.record(numbered(1));
-    nothing.for_each([](const event&, bool) { FAIL("an event that was not recorded"); });
+    CHECK_FALSE(nothing.for_each([](const event&, bool) { FAIL("an event that was not recorded"); }));
 }
 
 TEST_CASE("a reader sees whole events in order while they are overwritten")

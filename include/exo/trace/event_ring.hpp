@@ -37,10 +37,11 @@ public:
         written_.store(at + 1, std::memory_order_release);
     }
 
-    // Calls visit(const Event&, bool follows) for those that are there, the oldest first. Those overwritten meanwhile are
-    // left out: the next one then does not follow the one visited before.
+    // Calls visit(const Event&, bool follows) for those that are there, the oldest first. Those overwritten meanwhile
+    // are left out: the next one then does not follow the one visited before. Returns whether the last one visited is
+    // the last recorded.
     template <class Visit>
-    void for_each(Visit visit) const
+    bool for_each(Visit visit) const
     {
         const auto end = written_.load(std::memory_order_acquire);
         bool follows = false;
@@ -57,6 +58,7 @@ public:
             std::memcpy(&event, words, sizeof(Event));
             visit(event, std::exchange(follows, true));
         }
+        return follows && begun_.load(std::memory_order_acquire) == end;
     }
 
 private:
@@ -75,8 +77,9 @@ class event_ring<Event, Capacity, not_recording, Atomics> {
 public:
     void record(const Event&) noexcept {}
     template <class Visit>
-    void for_each(Visit) const
+    bool for_each(Visit) const
     {
+        return false;
     }
 };
 

@@ -143,12 +143,13 @@ result<> write_trace(System& system, text_builder& out)
                     events.wake_up(cpu, name.text(), last.start.woken);
                 events.slice(cpu, name.text(), last.start.at, when);
             };
-            system.turns(cpu).for_each([&](const typename System::turn& next, bool follows) {
+            const bool still_runs = system.turns(cpu).for_each([&](const typename System::turn& next, bool follows) {
                 if (follows)
                     end_at(next.start.at);
                 last = next;
             });
-            end_at(system.now());
+            if (still_runs)
+                end_at(system.now());
         }
     }
     return out.status();
