@@ -582,6 +582,23 @@ TEST_CASE("A page that a mapping asked tmpfs for while the file became smaller i
     w.pages.release(*first);
 }
 
+TEST_CASE("A write whose source cannot be read leaves no page behind the end, and what is there stays")
+{
+    struct unreadable final : fs::input {
+        std::size_t remaining() const noexcept override { return 10; }
+        result<std::size_t> get(std::span<std::byte>) override { return fail(exo::errors::bad_address); }
+    } nothing;
+    tree_world w{{.page_limit = 2}};
+    REQUIRE(w.make("/a", "text") == posix::none);
+    auto a = *w.names.open(w.me, "/a", {.read = true, .write = true});
+    for (std::uint64_t page = 0; page < 4; ++page)
+        CHECK(errno_of(a->write_at(page * page_size, nothing)) == posix::fault);
+    const auto status = w.names.status(w.me, "/a");
+    CHECK((status->size == 4 && status->blocks == 8));
+    CHECK(*test::read_all(*a) == "text");
+    CHECK(w.make("/b", "more") == posix::none);
+}
+
 // Operations at random against a plain model of a tree: the same answers, and the same tree at the end.
 namespace {
 

@@ -320,6 +320,8 @@ private:
                 const auto kept = offset + stored > size_ ? stored : static_cast<std::size_t>(size_ - offset);
                 std::memset(p->data() + in_page + kept, 0, count - kept);
             }
+            if (stored == 0 && offset / page_size >= pages_for(size_))
+                drop_pages(offset / page_size, 1);
             offset += stored;
             total += stored;
             grow_to(offset, stored != 0);
