@@ -225,6 +225,9 @@ TEST_CASE("A space has so many regions and no more, and what they take is part o
     CHECK(mapped > mm::region_limit - 4);
     CHECK(s->memory_footprint().total() - before == mapped * sizeof(mm::region));
     CHECK(s->map(at(base + 1'000'000 * page, 3)).error() == errors::out_of_memory);
+    CHECK(
+        s->remap({.address = base, .old_length = page, .length = page, .may_move = true, .keeps_old = true}).error() ==
+        errors::out_of_memory);
     CHECK(s->unmap(pages(base, 20)));
     CHECK(s->map(at(base + 1'000'000 * page, 3)));
     CHECK(s->protect(pages(base + 1'000'001 * page, 1), mm::user_read));

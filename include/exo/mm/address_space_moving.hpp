@@ -90,6 +90,7 @@ template <class Memory>
 result<> address_space<Memory>::move(virt_range kept, virt_range old, owned<region>& made, bool keeps_old)
 {
     const auto place = made->range;
+    EXO_TRY(check_region_count());
     auto splits_there = EXO_TRY(reserve_splits(place));
     auto splits_here = old.empty() ? spares{} : EXO_TRY(reserve_splits(old));
     changes to{memory_, holders_};
