@@ -36,3 +36,18 @@ TEST_CASE_TEMPLATE("a stack grows to its limit, which may change, and not into w
     CHECK(w.store(*s, top - 22 * page_size, 1).error() == mm::no_region);
     w.deactivate(*s);
 }
+
+TEST_CASE("a hint into the guard of a stack is not followed, and one below it is")
+{
+    world<x86_64::paging_4_level> w;
+    auto s = w.make_space();
+    constexpr virt_addr stack{0x4000'0000};
+    CHECK(s->map({.address = stack,
+                  .length = page_size,
+                  .where = mm::placement::fixed,
+                  .grows = mm::growth::down,
+                  .limit = 8 << 20}));
+    const auto guard = stack - mm::stack_guard;
+    for (const virt_addr wish : {stack - page_size, guard, guard - page_size + 1})
+        CHECK((*s->map({.address = wish, .length = page_size}) == wish.align_down(page_size)) == (wish < guard));
+}

@@ -186,6 +186,11 @@ private:
     [[nodiscard]] region* first_ending_after(virt_addr a) const;
     [[nodiscard]] region* region_of(virt_addr a) const;
     [[nodiscard]] bool is_free(virt_range r) const;
+    // What no mapping is placed in unasked.
+    [[nodiscard]] static std::uint64_t guard_below(const region& r)
+    {
+        return r.grows == growth::down ? stack_guard : 0;
+    }
     [[nodiscard]] result<> check_covered(virt_range r) const;
     // Calls visit(region&) for each that the range touches, in ascending order. visit may return a result<>, which ends
     // the round if it failed.

@@ -146,7 +146,7 @@ result<virt_addr> address_space<Memory>::find_room(std::uint64_t length, virt_ad
     for (const region* r = regions_.last(); r; r = regions_.previous(const_cast<region&>(*r))) {
         if (r->range.end <= end && end - r->range.end >= length)
             return end - length;
-        const auto gap = r->grows == growth::down ? stack_guard : 0;
+        const auto gap = guard_below(*r);
         const auto below = r->range.begin - layout_.lowest > gap ? r->range.begin - gap : layout_.lowest;
         end = below < end ? below : end;
     }
@@ -162,7 +162,8 @@ result<virt_addr> address_space<Memory>::choose_place(const map_request& request
     const bool fits = length <= layout_.highest.value() && wish <= layout_.highest - length;
     if (request.where == placement::anywhere) {
         const auto at = wish.align_down(page_size);
-        if (fits && layout_.lowest <= at && is_free(virt_range::of_size(at, length)))
+        const region* const next = first_ending_after(at);
+        if (fits && layout_.lowest <= at && (!next || at + length + guard_below(*next) <= next->range.begin))
             return at;
         const bool bounded = virt_addr{} < request.below && request.below < layout_.mapping_top;
         return find_room(length, bounded ? request.below : layout_.mapping_top);
