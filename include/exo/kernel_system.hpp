@@ -17,6 +17,7 @@
 #include <exo/base/page.hpp>
 #include <exo/base/random_generator.hpp>
 #include <exo/base/time.hpp>
+#include <exo/drivers/tty.hpp>
 #include <exo/fs/device_registry.hpp>
 #include <exo/fs/environment.hpp>
 #include <exo/fs/timestamp.hpp>
@@ -174,7 +175,7 @@ public:
                 return instant::never();
             running->time_split.sample(self.interrupted);
             self.time_split.sample(self.interrupted);
-            return now + proc::cpu_time_split::sampling_interval;
+            return proc::cpu_time_split::next_sample(now);
         }
     };
 
@@ -257,9 +258,7 @@ public:
 
     [[nodiscard]] result<std::span<std::byte>> allocate_stack()
     {
-        auto stack = platform_.allocate_stack();
-        while (!stack && memory_.reclaimer.reclaim(parker_) != 0)
-            stack = platform_.allocate_stack();
+        const auto stack = memory_.reclaimer.retry(parker_, [this] { return platform_.allocate_stack(); });
         if (stack)
             stack_bytes_.fetch_add(stack->size(), std::memory_order_relaxed);
         return stack;
@@ -421,7 +420,7 @@ private:
         if (!next || here.is_sampling)
             return;
         here.is_sampling = true;
-        scheduler_.arm(here, now + proc::cpu_time_split::sampling_interval);
+        scheduler_.arm(here, proc::cpu_time_split::next_sample(now));
     }
     void switch_user_state(thread_type* previous, thread_type* next) noexcept
     {

@@ -560,7 +560,7 @@ TEST_CASE("the time of a program is its own when its samples are, and a CPU with
         const auto at = self.allocate(144);
         CHECK(self.call(nr::getrusage, 0, at) == 0);
         CHECK((self.load<std::int64_t>(at) == 1 && self.load<std::int64_t>(at + 16) == 0));
-        const auto before = sampled("user");
+        auto before = sampled("user");
         CHECK(sleep_for(self, 1000 * ms) == 0);
         CHECK(sampled("user") - before <= 10 * ms);
 
@@ -569,6 +569,14 @@ TEST_CASE("the time of a program is its own when its samples are, and a CPU with
         CHECK(self.call(nr::times, at) > 0);
         CHECK((self.load<std::int64_t>(at) == 100 && self.load<std::int64_t>(at + 16) == 50));
         CHECK(file(self, "/proc/stat").starts_with("cpu  150 0 0 100 "));
+        // Work in pieces that are shorter than the time between two samples.
+        before = sampled("user");
+        for (int i = 0; i < 100; ++i) {
+            self.spend(milliseconds(8));
+            CHECK(sleep_for(self, 5 * ms) == 0);
+        }
+        const auto found = sampled("user") - before;
+        CHECK((found > 700 * ms && found < 900 * ms));
         CHECK(sampled("kernel") == 0);
         self.exit(0);
     });

@@ -206,7 +206,16 @@ TEST_CASE("busy time divides as it was sampled, and neither part ever becomes sm
         split.sample(user);
     CHECK(divided(40, 16, 24));
     CHECK(divided(200, 150, 50));
+    CHECK(divided(100, 150, 50)); // counted late elsewhere
     CHECK((split.sampled(user) == milliseconds(30) && split.sampled(kernel) == milliseconds(10)));
+}
+
+TEST_CASE("samples are taken at the clock's own times")
+{
+    const auto next = [](duration since_boot) { return proc::cpu_time_split::next_sample(instant{} + since_boot); };
+    CHECK(next({}) == instant{} + milliseconds(10));
+    CHECK(next(milliseconds(9)) == instant{} + milliseconds(10));
+    CHECK(next(milliseconds(10)) == instant{} + milliseconds(20));
 }
 
 TEST_CASE("years of busy time divide without overflow")

@@ -617,14 +617,7 @@ result<void> sys_getrusage(call<System>& c, std::int32_t who, user_addr to)
         auto guard = c.system.processes().lock();
         usage = c.process.children_usage;
     } else if (who == self || who == thread) {
-        const proc::cpu_times used = [&] {
-            auto guard = c.process.lock();
-            return c.thread.times();
-        }();
-        usage.user = used.user;
-        usage.system = used.system;
-        usage.voluntary_switches = c.thread.task.voluntary_switches();
-        usage.involuntary_switches = c.thread.task.involuntary_switches();
+        usage = c.thread.usage();
     } else {
         return fail(errors::invalid_argument, static_cast<std::uint64_t>(who));
     }

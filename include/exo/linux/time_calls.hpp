@@ -197,13 +197,10 @@ result<std::int64_t> sys_times(call<System>& c, user_addr to)
             auto guard = c.system.processes().lock();
             children = c.process.children_usage;
         }
-        const proc::cpu_times own = [&] {
-            auto guard = c.process.lock();
-            return c.thread.times();
-        }();
-        EXO_TRY(c.write_object(to, times_record{own.user.nanoseconds() / tick, own.system.nanoseconds() / tick,
-                                                children.user.nanoseconds() / tick,
-                                                children.system.nanoseconds() / tick}));
+        const proc::resource_usage own = c.thread.usage();
+        EXO_TRY(
+            c.write_object(to, times_record{own.user.nanoseconds() / tick, own.system.nanoseconds() / tick,
+                                            children.user.nanoseconds() / tick, children.system.nanoseconds() / tick}));
     }
     return static_cast<std::int64_t>(c.system.now().nanoseconds() / tick);
 }

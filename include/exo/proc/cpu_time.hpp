@@ -24,16 +24,24 @@ class cpu_time_split {
 public:
     static constexpr duration sampling_interval = milliseconds(10);
 
+    // At the clock's own multiples of the interval: from when work began on, short pieces of it would have none.
+    [[nodiscard]] static constexpr instant next_sample(instant now)
+    {
+        const auto interval = static_cast<std::uint64_t>(sampling_interval.nanoseconds());
+        return instant{(now.nanoseconds() / interval + 1) * interval};
+    }
     // One call at a time, from a timer interrupt.
     void sample(processor_mode found) noexcept
     {
         auto& count = found == processor_mode::user ? user_ : system_;
         count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
-    // Of `busy`; all of it is the program's before the first sample. One call at a time: where `busy` grows from call to
-    // call, neither part becomes smaller.
+    // Of `busy`; all of it is the program's before the first sample. One call at a time. Neither part becomes smaller
+    // from call to call: a `busy` that does is taken for the one before.
     [[nodiscard]] cpu_times divide(duration busy) noexcept
     {
+        if (busy < last_.user + last_.system)
+            return last_;
         const std::int64_t system = system_.load(std::memory_order_relaxed);
         const std::int64_t samples = system + user_.load(std::memory_order_relaxed);
         const std::int64_t ns = busy.nanoseconds();

@@ -96,14 +96,7 @@ template <class System>
     {
         auto& table = system.processes();
         auto guard = table.lock();
-        {
-            auto locked = p.lock();
-            const cpu_times used = t.times();
-            p.usage.user = used.user;
-            p.usage.system = used.system;
-        }
-        p.usage.voluntary_switches = t.task.voluntary_switches();
-        p.usage.involuntary_switches = t.task.involuntary_switches();
+        p.usage = t.usage();
 
         process<System>& init = table.init(guard);
         while (process<System>* child = p.children.pop_front()) {

@@ -101,6 +101,16 @@ public:
     cpu_time_split time_split;
     // With the process's lock held.
     [[nodiscard]] cpu_times times() noexcept { return time_split.divide(task.run_time()); }
+    // Takes that lock.
+    [[nodiscard]] resource_usage usage()
+    {
+        auto guard = process_->lock();
+        const cpu_times used = times();
+        return {.user = used.user,
+                .system = used.system,
+                .voluntary_switches = task.voluntary_switches(),
+                .involuntary_switches = task.involuntary_switches()};
+    }
     // SIGXCPU is due: it used up its runtime, and asked to be told. As with alarms, who finds out cannot post it.
     std::atomic<bool> overran{};
 

@@ -39,8 +39,7 @@ struct process_facts {
     signal_set blocked{};
     signal_set ignored{};
     signal_set caught{};
-    duration run_time{};
-    cpu_times times{}; // which it divides into
+    cpu_times times{};
     std::uint64_t voluntary_switches{};
     std::uint64_t involuntary_switches{};
     unsigned cpu{};
@@ -66,7 +65,6 @@ template <class System>
     f.identity = p.identity;
     f.umask = p.paths.umask;
     f.pending = p.pending.set();
-    f.run_time = p.usage.user + p.usage.system;
     f.times = {p.usage.user, p.usage.system};
     for (unsigned n = 1; n <= static_cast<unsigned>(signal::last); ++n) {
         const auto s = static_cast<signal>(n);
@@ -80,7 +78,6 @@ template <class System>
         f.has_thread = true;
         f.thread_pending = t->pending.set();
         f.blocked = t->blocked;
-        f.run_time = t->task.run_time();
         f.times = t->times();
         f.voluntary_switches = t->task.voluntary_switches();
         f.involuntary_switches = t->task.involuntary_switches();
@@ -170,7 +167,7 @@ result<> write_process_scheduling(process<System>& p, text_builder& out)
     };
     out.line(p.name(), " (", p.id(), ", #threads: ", f.has_thread ? 1 : 0, ')');
     out.line("-------------------------------------------------------------------");
-    time("se.sum_exec_runtime", f.run_time);
+    time("se.sum_exec_runtime", f.times.user + f.times.system);
     number("nr_switches", f.voluntary_switches + f.involuntary_switches);
     number("nr_voluntary_switches", f.voluntary_switches);
     number("nr_involuntary_switches", f.involuntary_switches);
