@@ -167,9 +167,10 @@ void on_interrupt(std::uint64_t vector, proc::processor_mode interrupted)
     the_kernel->preempt_if_needed();
 }
 
-// QEMU takes many times as long for a store to a page of which it has translated instructions, as of many where firmware
-// and loader ran, until these are overwritten. So the frames that are handed out first are overwritten before that.
-void overwrite_firmware(reference_kernel::frames_type& frames)
+// QEMU takes many times as long for a store to a page of which it has translated instructions, as of many where
+// firmware and loader ran, until these are overwritten. So the frames that are handed out first are overwritten before
+// that.
+void overwrite_leftover_code(reference_kernel::frames_type& frames)
 {
     constexpr std::uint64_t most = (2u << 20) >> page_shift;
     struct link {
@@ -205,8 +206,7 @@ void exo_on_trap(x86_64::trap_frame* frame)
     if (frame->vector < x86_64::vector::exceptions)
         on_exception(*frame);
     else
-        on_interrupt(frame->vector,
-                     frame->from_user() ? proc::processor_mode::user : proc::processor_mode::kernel);
+        on_interrupt(frame->vector, frame->from_user() ? proc::processor_mode::user : proc::processor_mode::kernel);
     if (frame->from_user())
         exo_prepare_user_return(frame);
 }
@@ -295,7 +295,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
                                            std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc,
                                            reference);
     the_kernel = &kernel_storage.emplace(*the_machine);
-    overwrite_firmware(the_kernel->frames());
+    overwrite_leftover_code(the_kernel->frames());
     x86_64::enable_interrupts();
     the_kernel->run();
 }

@@ -59,9 +59,8 @@ struct steal_hooks {
     void ended(auto&) noexcept { ++gone; }
     void kick(unsigned cpu) noexcept { machine.called[cpu] = true; }
 };
-using steal_scheduler =
-    sched::scheduler<sched::run_queue<sched::round_robin>, hal::flat_topology<>, sim::fibers, two_cpus, two_cpus,
-                     two_cpus, two_cpus, two_cpus, steal_hooks>;
+using steal_scheduler = sched::scheduler<sched::run_queue<sched::round_robin>, hal::flat_topology<>, sim::fibers,
+                                         two_cpus, two_cpus, two_cpus, two_cpus, two_cpus, steal_hooks>;
 
 // Each CPU has a host. In turn one wakes all workers where it runs, while the other keeps its CPU busy, then parks: its
 // CPU takes the workers one by one, and each parks after it ran. Or, to compare, they run where they are.
@@ -172,8 +171,8 @@ private:
     task* hosts_[2]{};
     unsigned loser_{}, ran_{};
     bool done_{};
-    steal_scheduler sched_{processors_,      topology_, machine_.fibers, machine_, machine_, machine_, machine_,
-                           machine_, hooks_};
+    steal_scheduler sched_{processors_, topology_, machine_.fibers, machine_, machine_,
+                           machine_,    machine_,  machine_,        hooks_};
 };
 
 // An item is a thread: asked for, handed over while the CPUs change twice (sched/limit/switch), picked, run and parked.

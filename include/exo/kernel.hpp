@@ -52,8 +52,8 @@ public:
           queue_metrics_{sched::queue_metrics<processor_type, typename system_type::real_time_type>::table,
                          this->scheduler().processors()[0], this->scheduler().processors().size()},
           time_metrics_{time_table, this->records_of_cpus()[0], this->records_of_cpus().size()},
-          memory_metrics_{mm::make_metrics_source(this->memory())},
-          shootdown_metrics_{this->memory().shootdown.make_metrics_source()}
+          memory_metrics_{mm::make_metrics_source(this->memory())}, shootdown_metrics_{
+                                                                        this->memory().shootdown.make_metrics_source()}
     {
         this->metrics().add(scheduler_metrics_);
         this->metrics().add(queue_metrics_);

@@ -24,8 +24,9 @@
 //  - on_return_to_user(frame&): interrupts on, the last thing before every return to user mode but one: with interrupts
 //    off, return_work_pending() tells whether more came up meanwhile; then the platform turns interrupts on and
 //    repeats.
-//  - on_timer(proc::processor_mode): the deadline timer fired, and what it came upon; on_kick(): another CPU called; interrupts off. Then, as after every
-//    interrupt, preempt_if_needed() on the way out to what was interrupted, user or kernel, if that had interrupts on.
+//  - on_timer(proc::processor_mode): the deadline timer fired, and what it came upon; on_kick(): another CPU called;
+//    interrupts off. Then, as after every interrupt, preempt_if_needed() on the way out to what was interrupted, user
+//    or kernel, if that had interrupts on.
 //  - on_console_input(bytes): what the console's user typed; from an interrupt handler, interrupts off.
 
 #pragma once

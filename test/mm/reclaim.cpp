@@ -106,9 +106,10 @@ TEST_CASE_TEMPLATE("shared memory is filled with what a holder gives back", Form
     auto s = w.make_space();
     w.activate(*s);
     constexpr std::uint64_t wanted = 8;
-    const auto at = *s->map({.length = wanted * page_size,
-                             .kind = mm::sharing::shared,
-                             .backing = *mm::shared_memory::create(w.memory.heap, w.pages, w.parker, wanted * page_size)});
+    const auto at =
+        *s->map({.length = wanted * page_size,
+                 .kind = mm::sharing::shared,
+                 .backing = *mm::shared_memory::create(w.memory.heap, w.pages, w.parker, wanted * page_size)});
     CHECK(w.store(*s, at, 0));
     free_pages gives{w.pages};
     CHECK(w.store(*s, at + page_size, 1).error() == errors::out_of_memory);

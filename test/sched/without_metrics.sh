@@ -64,6 +64,10 @@ code with not_recording >"$work/compiled_out"
 code without not_recording >"$work/taken_out"
 code with recording >"$work/counting"
 echo "$taken_out places taken out; $(wc -l <"$work/compiled_out") lines of assembly without, $(wc -l <"$work/counting") with"
+if grep -nE '^(if|else|for|while)\>.*metrics_\.[a-z_]+\.(add|record)\(' "$work/without/$scheduler"; then
+    echo "there the counting is not a statement on a line of its own"
+    exit 1
+fi
 ((taken_out > 30)) || { echo "the source counts in other ways than this test knows"; exit 1; }
 diff "$work/compiled_out" "$work/taken_out" >"$work/difference" ||
     { echo "metrics that are compiled out leave instructions:"; head -40 "$work/difference"; exit 1; }

@@ -61,12 +61,17 @@ struct turn_start {
 
 // What the composition does at the scheduler's turning points. Called with interrupts off; none may sleep.
 //  - switching(previous, next, turn_start): right before the registers change. Address space, FPU state and the stack
-//    for traps change here. It may unpark.
+//    for traps change here. It may unpark `previous` if that did not park: then its next park() returns at once. It
+//    wakes nobody, since the queues may not change while `previous` is on its stack still.
 //  - ended(task): nothing runs on the stack of this task any more, which ended: both may be freed.
 //  - kick(cpu): make another CPU call on_kick() soon.
 template <class T, class Task>
-concept SchedulerHooks = requires(T& hooks, Task& task, const turn_start& begins, unsigned cpu) {
-    { hooks.switching(task, task, begins) } noexcept -> std::same_as<void>;
+concept SchedulerHooks = requires(T& hooks, Task& task, const turn_start& begins, unsigned cpu)
+{
+    {
+        hooks.switching(task, task, begins)
+    }
+    noexcept->std::same_as<void>;
     { hooks.ended(task) } noexcept -> std::same_as<void>;
     { hooks.kick(cpu) } noexcept -> std::same_as<void>;
 };
