@@ -253,6 +253,16 @@ TEST_CASE("The heap moves with its end, keeps what it held, and forgets what it 
     CHECK(s->set_brk(base + 9 * page, {.data = page * 64}).error() == errors::out_of_memory);
     CHECK(s->brk() == base + 6 * page);
     CHECK(s->fork().value()->brk() == base + 6 * page);
+
+    CHECK(s->set_brk(base + 7 * page, {.data = page * 64}));
+    CHECK(s->set_brk(base + 7 * page + 1).error() == errors::out_of_memory); // a page stays free before what follows
+    CHECK(s->unmap(pages(base + 8 * page, 1)));
+    auto stack = at(base + 600 * page, 1);
+    stack.grows = mm::growth::down;
+    CHECK(s->map(stack));
+    const auto guard = stack.address - mm::stack_guard;
+    CHECK(s->set_brk(guard).error() == errors::out_of_memory);
+    CHECK(s->set_brk(guard - page));
 }
 
 TEST_CASE("Bytes reach a space that is not loaded, across pages, and stop where a program would be stopped")

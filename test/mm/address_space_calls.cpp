@@ -480,6 +480,27 @@ TEST_CASE("Limits of a space hold for whatever makes it larger, and what is repl
     CHECK(s->brk() == base + 51 * page);
 }
 
+TEST_CASE("What becomes writable counts as data, all of the range or none")
+{
+    world_type w;
+    file f{w.pages, 1};
+    auto s = w.make_space();
+    const mm::space_limits limits{.data = 3 * page};
+    CHECK(s->map(at(base, 2), limits));
+    CHECK(s->map(at(base + 2 * page, 2, mm::user_read), limits));
+    auto shared = at(base + 4 * page, 1, mm::user_read);
+    shared.kind = sharing::shared;
+    shared.backing = ref<mm::pager>{f};
+    CHECK(s->map(shared, limits));
+    CHECK(s->protect(pages(base, 5), mm::user_data, limits).error() == errors::out_of_memory);
+    CHECK(s->region_at(base + 2 * page)->access == mm::user_read);
+    CHECK(s->protect(pages(base + 3 * page, 2), mm::user_data, limits)); // what is shared is nobody's data
+    CHECK(s->protect(pages(base + 2 * page, 1), mm::user_data, limits).error() == errors::out_of_memory);
+    CHECK(s->protect(pages(base, 1), mm::user_read, limits));
+    CHECK(s->protect(pages(base + 2 * page, 1), mm::user_data, limits));
+    CHECK(s->protect(pages(base + 1 * page, 3), mm::user_data, mm::space_limits{.data = 0})); // nothing new
+}
+
 TEST_CASE("What of a region is in memory is told by who shares it, who wrote it, and whose it is")
 {
     world_type w;
@@ -528,6 +549,22 @@ TEST_CASE("What of a region is in memory is told by who shares it, who wrote it,
     }
     CHECK(of(*s, base).proportional == 3 * page);
     CHECK(s->unmap(pages(base, 8)));
+}
+
+TEST_CASE("To tell what of a huge mapping is in memory takes as long as what is")
+{
+    world_type w;
+    file f{w.pages, 1};
+    auto s = w.make_space();
+    auto huge = at(base, std::uint64_t{1} << 26); // 256 GiB
+    huge.kind = sharing::shared;
+    huge.backing = ref<mm::pager>{f};
+    CHECK(s->map(huge));
+    CHECK(s->usage(*s->region_at(base)).resident == 0);
+    CHECK(s->handle_fault(base, access::read));
+    const auto asked = f.asked_what_is_present;
+    CHECK(s->usage(*s->region_at(base)).resident == page);
+    CHECK(f.asked_what_is_present - asked <= 2);
 }
 
 TEST_CASE("What can be had without I/O is what is in the tables, and what pagers hold")

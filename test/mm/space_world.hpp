@@ -143,6 +143,7 @@ public:
     }
     std::size_t get_present_pages(std::uint64_t first, std::span<mm::object_page> into) override
     {
+        ++asked_what_is_present;
         std::size_t count = 0;
         for (std::uint64_t i = first; i < first + into.size() && i < size; ++i)
             if (contents[i])
@@ -177,6 +178,7 @@ public:
     std::uint64_t size; // pages
     mm::object_mappings known_to;
     std::function<void()> meanwhile; // once a page was asked for, and before it is mapped
+    std::uint64_t asked_what_is_present{};
     bool ended{};
 };
 

@@ -176,7 +176,7 @@ result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t 
     const auto access = EXO_TRY(to_protection(protection & ~ignored));
     if (range.empty())
         return {};
-    const auto changed = c.process.image().space().protect(range, access);
+    const auto changed = c.process.image().space().protect(range, access, limits_of(c.process));
     if (!changed && changed.error() == mm::access_denied) // to write a file that is open for reading only
         return fail(fs::errors::access_denied, changed.error().context());
     return changed ? result<void>{} : fail(unmapped_is_no_memory(changed.error()));

@@ -73,8 +73,8 @@ public:
     // Holes in the range are fine. Errors: invalid_argument, out_of_memory (splitting a region takes some).
     [[nodiscard]] result<> unmap(virt_range range);
     // Errors: invalid_argument, not_mapped (context: the first address without a region), access_denied (writing, where
-    // a shared mapping's object does not allow it), out_of_memory.
-    [[nodiscard]] result<> protect(virt_range range, protection access);
+    // a shared mapping's object does not allow it), out_of_memory (also when a limit forbids that more can be written).
+    [[nodiscard]] result<> protect(virt_range range, protection access, const space_limits& limits = {});
     // Drops the pages of the range: the next access finds zeros, or the pager's contents. Errors: invalid_argument
     // (also when some are locked), out_of_memory; not_mapped, after what is mapped was dropped all the same.
     [[nodiscard]] result<> discard(virt_range range);
@@ -137,7 +137,7 @@ public:
     // not_mapped.
     [[nodiscard]] result<> residency(virt_range range, std::span<bool> present);
     [[nodiscard]] space_statistics statistics();
-    // How much of a region's range is in memory by now. Takes time in proportion to it.
+    // How much of a region's range is in memory by now. Takes time in proportion to that.
     [[nodiscard]] region_usage usage(const region_info& r);
     // Takes time in proportion to the memory.
     [[nodiscard]] footprint memory_footprint();
@@ -176,6 +176,9 @@ private:
 
     [[nodiscard]] auto lock() { return lock_.lock(memory_.parker); }
     [[nodiscard]] tables page_tables_here() { return {memory_, root_}; }
+
+    // Where the first page begins that page tables lead to in the range; the range's end if none does.
+    [[nodiscard]] virt_addr first_leaf(virt_range range);
 
     // The rest runs under the lock.
 
@@ -229,6 +232,7 @@ private:
     [[nodiscard]] std::uint64_t bytes_where(bool (*counts)(const region&), virt_range range) const;
     // Whether there may be `more` bytes locked, and in a region `like` this. Errors: too_much_locked; out_of_memory.
     [[nodiscard]] result<> check_locked(std::uint64_t more, const space_limits& limits) const;
+    [[nodiscard]] result<> check_data(std::uint64_t more, const space_limits& limits) const;
     [[nodiscard]] result<> check_limits(const region_info& like, std::uint64_t more, const space_limits& limits) const;
 
     [[nodiscard]] result<region*> region_for(virt_addr a, access tried);

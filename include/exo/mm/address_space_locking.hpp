@@ -72,6 +72,15 @@ result<> address_space<Memory>::check_locked(std::uint64_t more, const space_lim
 }
 
 template <class Memory>
+result<> address_space<Memory>::check_data(std::uint64_t more, const space_limits& limits) const
+{
+    if (limits.data == space_limits::none)
+        return {};
+    const auto data = bytes_where([](const region& r) { return r.is_data(); }, everything());
+    return data + more <= limits.data ? result<>{} : fail(errors::out_of_memory, more);
+}
+
+template <class Memory>
 result<> address_space<Memory>::check_limits(const region_info& like, std::uint64_t more,
                                              const space_limits& limits) const
 {
@@ -79,12 +88,7 @@ result<> address_space<Memory>::check_limits(const region_info& like, std::uint6
         EXO_TRY(check_locked(more, limits));
     if (limits.space != space_limits::none && (virtual_pages_ << page_shift) + more > limits.space)
         return fail(errors::out_of_memory, more);
-    if (limits.data != space_limits::none && like.is_data()) {
-        const auto data = bytes_where([](const region& r) { return r.is_data(); }, everything());
-        if (data + more > limits.data)
-            return fail(errors::out_of_memory, more);
-    }
-    return {};
+    return like.is_data() ? check_data(more, limits) : result<>{};
 }
 
 } // namespace exo::mm

@@ -354,16 +354,24 @@ result<> address_space<Memory>::unmap(virt_range asked)
 }
 
 template <class Memory>
-result<> address_space<Memory>::protect(virt_range asked, protection access)
+result<> address_space<Memory>::protect(virt_range asked, protection access, const space_limits& limits)
 {
     const auto range = EXO_TRY(mapped_pages(asked));
     access = access | protection::user;
     auto guard = lock();
     EXO_TRY(check_covered(range));
-    if (includes(access, protection::write))
-        for (region* r = region_of(range.begin); r && r->range.begin < range.end; r = regions_.next(*r))
+    if (includes(access, protection::write)) {
+        std::uint64_t new_data = 0;
+        for (region* r = region_of(range.begin); r && r->range.begin < range.end; r = regions_.next(*r)) {
             if (r->kind == sharing::shared && !r->backing->allows_writing())
                 return fail(access_denied, r->range.begin.value());
+            region_info changed = *r;
+            changed.access = access;
+            new_data += changed.is_data() && !r->is_data() ? r->range.intersection(range).size() : 0;
+        }
+        if (new_data != 0)
+            EXO_TRY(check_data(new_data, limits));
+    }
     auto splits = EXO_TRY(reserve_splits(range));
     changes to{memory_, holders_};
     auto here = page_tables_here();
@@ -452,7 +460,8 @@ result<virt_addr> address_space<Memory>::set_brk(virt_addr end, const space_limi
     const auto new_top = end.align_up(page_size);
     if (old_top < new_top) {
         const virt_range more{old_top, new_top};
-        if (!is_free(more))
+        const region* const next = first_ending_after(old_top);
+        if (next && next->range.begin < new_top + page_size + guard_below(*next))
             return fail(errors::out_of_memory, end.value());
         made->range = more;
         made->access = user_data;

@@ -14,6 +14,19 @@
 namespace exo::mm {
 
 template <class Memory>
+virt_addr address_space<Memory>::first_leaf(virt_range range)
+{
+    auto guard = lock();
+    virt_addr first = range.end;
+    auto visit = [&](virt_addr a, std::uint64_t, entry, unsigned, std::uint64_t) {
+        first = a;
+        return false;
+    };
+    visit_leaves(memory_, root_, hal::root_level<format>, range, 1, visit);
+    return first;
+}
+
+template <class Memory>
 region_usage address_space<Memory>::usage(const region_info& r)
 {
     region_usage sum;
@@ -30,9 +43,10 @@ region_usage address_space<Memory>::usage(const region_info& r)
     // A pager's pages are known by asking it, a few at a time; each is referred to by the pager, and by us meanwhile.
     object_page there[32];
     constexpr std::uint64_t most = std::size(there);
-    const auto step = r.backing ? most * page_size : r.range.size();
-    for (virt_addr at = r.range.begin; at < r.range.end; at += step) {
-        const auto part = virt_range::of_size(at, step).intersection(r.range);
+    for (virt_range left = r.range; !left.empty();) {
+        const auto part = r.backing ? virt_range::of_size(first_leaf(left), most * page_size).intersection(left) : left;
+        const auto at = part.begin;
+        left.begin = part.end;
         const auto found = r.backing ? r.backing->get_present_pages(r.page_index(at),
                                                                     std::span{there}.first(part.size() >> page_shift))
                                      : 0;
@@ -52,6 +66,7 @@ region_usage address_space<Memory>::usage(const region_info& r)
                     const std::uint64_t holders = memory_.frames.manages(f) ? memory_.frames.references(f) : 3;
                     account(bytes, e, bytes / (users * (holders > 2 ? holders - 2 : 1)), true);
                 }
+                return true;
             };
             visit_leaves(memory_, root_, hal::root_level<format>, part, 1, visit);
         }

@@ -42,8 +42,9 @@ struct region_usage {
 
 // Calls visit(address, bytes, entry, level, users) for each leaf below `table` that translates something of the range:
 // how much of the range it translates, and how many ways lead to the table that holds it, as many as `users` to this.
+// Ends, and returns false, when a visit does.
 template <class Memory, class Visit>
-void visit_leaves(const Memory& memory, frame_number table, unsigned level, virt_range range, std::uint64_t users,
+bool visit_leaves(const Memory& memory, frame_number table, unsigned level, virt_range range, std::uint64_t users,
                   Visit& visit)
 {
     using format = typename Memory::format;
@@ -52,12 +53,16 @@ void visit_leaves(const Memory& memory, frame_number table, unsigned level, virt
     for (virt_addr at = range.begin; at < range.end;) {
         const auto part = virt_range::of_size(at.align_down(step), step).intersection(range);
         const auto e = memory.tables.entries().load(memory.tables.slot_in(table.address(), at, level));
+        bool goes_on = true;
         if (e != 0 && format::is_table(e, level))
-            visit_leaves(memory, frame_number{format::address(e, level)}, level - 1, part, users, visit);
+            goes_on = visit_leaves(memory, frame_number{format::address(e, level)}, level - 1, part, users, visit);
         else if (e != 0)
-            visit(at, part.size(), e, level, users);
+            goes_on = visit(at, part.size(), e, level, users);
+        if (!goes_on)
+            return false;
         at = part.end;
     }
+    return true;
 }
 
 } // namespace exo::mm

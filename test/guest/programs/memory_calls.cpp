@@ -522,7 +522,10 @@ void limits()
         const rlimit limit{16ul << 20, 16ul << 20};
         setrlimit(RLIMIT_DATA, &limit);
         show("too much data", mmap(nullptr, 17ul << 20, PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        show("only to read", mmap(nullptr, 17ul << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        void* only_read = mmap(nullptr, 17ul << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        show("only to read", only_read);
+        show("all of it to write", mprotect(only_read, 17ul << 20, PROT_READ | PROT_WRITE));
+        show("some of it", mprotect(only_read, 4ul << 20, PROT_READ | PROT_WRITE));
         show("shared", mmap(nullptr, 17ul << 20, PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     });
 }
