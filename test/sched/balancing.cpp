@@ -208,6 +208,30 @@ TEST_CASE("a CPU that runs out of work takes some from the nearest that has too 
     CHECK(metric(w, "exo_sched_steals_won_total") >= 2);
 }
 
+TEST_CASE("a CPU that runs out of work takes with one request as many as make loads even, but one that is hot at most")
+{
+    const auto taken = [](duration ran_before, duration when) {
+        auto w = make_world({.cores = 2});
+        const auto in_two_parts = [&] {
+            w.machine.spend(ran_before);
+            w.sched.yield();
+            w.machine.spend(milliseconds(3));
+        };
+        for (int i = 0; i < 9; ++i)
+            w.spawn("movable", in_two_parts, 0);
+        w.spawn(
+            "ends first", [&] { w.machine.spend(when); }, 1);
+        (void)w.machine.run_until([&] { return w.machine.now() >= instant{} + milliseconds(3); });
+        CHECK(metric(w, "exo_sched_steals_won_total") == 1);
+        const auto moved = metric(w, "exo_sched_migrations_total");
+        w.run();
+        CHECK(w.all_ended());
+        return moved;
+    };
+    CHECK(taken(milliseconds(3), milliseconds(2)) == 4);    // one runs, eight wait and have not run
+    CHECK(taken(microseconds(40), microseconds(400)) == 1); // all have run less than cache_hot ago
+}
+
 TEST_CASE("loads become even and stay so, within affinities, however they begin")
 {
     for (unsigned seed = 0; seed < 12; ++seed) {

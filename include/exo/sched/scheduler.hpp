@@ -26,6 +26,7 @@
 
 #include <exo/base/check.hpp>
 #include <exo/base/result.hpp>
+#include <exo/base/static_vector.hpp>
 #include <exo/base/time.hpp>
 #include <exo/hal/clock.hpp>
 #include <exo/hal/context.hpp>
@@ -466,6 +467,11 @@ private:
     template <class Scheduler>
     friend class inheriting_mutex;
 
+    // What one search looks at, and moves, at most.
+    static constexpr unsigned visit_limit = 64;
+    static constexpr unsigned search_limit = 32;
+    static constexpr unsigned move_limit = 8;
+
     // Counts on this CPU, whose processor is not at hand.
     template <auto Counter>
     void note() noexcept
@@ -778,36 +784,52 @@ private:
     void answer(processor& p, processor& thief, instant now) noexcept
     {
         const std::uint64_t rank = thief.request_rank_;
-        task* t = movable_to(p, number(thief), rank, now);
+        const loot taken = movable_to(p, number(thief), rank, now);
         thief.requesting_.store(false, std::memory_order_release);
-        if (t) {
+        if (!taken.empty()) {
             p.metrics_.steals_won.add();
-            move(p, *t, thief, now);
+            for (task* t : taken)
+                move(p, *t, thief, now);
             settle(p);
         } else {
             p.metrics_.steals_refused.add();
             kick(p, thief); // it asks another
         }
     }
-    // What `cpu`, which runs something of `rank`, should have: the first that is not in its caches here, else the first.
-    [[nodiscard]] task* movable_to(processor& p, unsigned cpu, std::uint64_t rank, instant now) noexcept
+    // What `cpu`, which runs something of `rank`, should have: the first that is not in the caches here, else the
+    // first. If it idles, others that are not in the caches go with that one, as long as loads become more even.
+    using loot = static_vector<task*, move_limit>;
+    [[nodiscard]] loot movable_to(processor& p, unsigned cpu, std::uint64_t rank, instant now) noexcept
     {
-        task* best = nullptr;
+        loot taken;
+        task* hot = nullptr;
+        std::uint64_t here = balancer_.load(number(p)), there = balancer_.load(cpu);
         unsigned visited = 0;
         p.queue_.visit_movable([&](typename Policy::entity& e) {
             auto& t = static_cast<task&>(e);
             if (rank != balancer_.idle_rank && (!t.urgent_ || p.queue_.rank(t) >= rank))
                 return false; // the urgent ones come first
             if (t.affinity_.contains(cpu)) {
-                const bool cold = now - t.ran_until_ >= cache_hot;
-                if (!best || cold)
-                    best = &t;
-                if (cold || t.urgent_)
+                if (t.urgent_) {
+                    if (taken.empty())
+                        taken.push_back(&t);
                     return false;
+                }
+                if (now - t.ran_until_ < cache_hot) {
+                    hot = hot ? hot : &t;
+                } else if (taken.empty() || there + t.weight_ < here) {
+                    taken.push_back(&t);
+                    here -= t.weight_;
+                    there += t.weight_;
+                } else {
+                    return false;
+                }
             }
-            return ++visited < visit_limit;
+            return ++visited < visit_limit && !taken.full();
         });
-        return best;
+        if (taken.empty() && hot)
+            taken.push_back(hot);
+        return taken;
     }
     void move(processor& p, task& t, processor& to, instant now) noexcept
     {
@@ -1066,11 +1088,6 @@ private:
         self.entry_(self.argument_);
         s.exit_current();
     }
-
-    // What one search looks at, and moves, at most.
-    static constexpr unsigned visit_limit = 64;
-    static constexpr unsigned search_limit = 32;
-    static constexpr unsigned move_limit = 8;
 
     std::span<processor> processors_;
     std::atomic<std::uint64_t> tasks_alive_{};
