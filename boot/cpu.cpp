@@ -19,7 +19,8 @@ constexpr std::size_t stub_bytes = 16;
 constexpr std::uint32_t pat_msr = 0x277;
 
 constinit x86_64::cpu_features found;
-constinit cpu_block boot_cpu;
+constinit cpu_block first_cpu;
+constinit unsigned count_of_cpus = 1;
 constinit x86_64::interrupt_descriptor_table interrupts;
 
 unsigned stack_of(unsigned vector)
@@ -45,9 +46,28 @@ const x86_64::cpu_features& features() noexcept
     return found;
 }
 
-void enable_features() noexcept
+void find_features() noexcept
 {
     found = x86_64::cpu_features::read(x86_64::cpuid);
+}
+
+cpu_block& boot_cpu() noexcept
+{
+    return first_cpu;
+}
+
+unsigned cpu_count() noexcept
+{
+    return count_of_cpus;
+}
+
+void set_cpu_count(unsigned count) noexcept
+{
+    count_of_cpus = count;
+}
+
+void enable_features() noexcept
+{
     std::uint64_t bits = x86_64::read_cr4() | x86_64::cr4::fxsave | x86_64::cr4::simd_exceptions;
     bits |= found.global_pages ? x86_64::cr4::global_pages : 0;
     bits |= found.umip ? x86_64::cr4::umip : 0;
@@ -61,19 +81,19 @@ void enable_features() noexcept
     x86_64::write_msr(pat_msr, x86_64::pat_value);
 }
 
-void install_descriptors(std::span<const std::span<std::byte>, interrupt_stacks> stacks) noexcept
+void install_descriptors(cpu_block& cpu, std::span<const std::span<std::byte>, interrupt_stacks> stacks) noexcept
 {
     using namespace x86_64;
-    boot_cpu.self = &boot_cpu;
+    cpu.self = &cpu;
     for (unsigned i = 0; i < interrupt_stacks; ++i)
-        boot_cpu.task.interrupt_stack[i] = reinterpret_cast<std::uint64_t>(stacks[i].data() + stacks[i].size());
-    boot_cpu.descriptors = global_descriptor_table::with_tss(reinterpret_cast<std::uint64_t>(&boot_cpu.task));
-    load_gdt({sizeof boot_cpu.descriptors - 1, reinterpret_cast<std::uint64_t>(&boot_cpu.descriptors)});
+        cpu.task.interrupt_stack[i] = reinterpret_cast<std::uint64_t>(stacks[i].data() + stacks[i].size());
+    cpu.descriptors = global_descriptor_table::with_tss(reinterpret_cast<std::uint64_t>(&cpu.task));
+    load_gdt({sizeof cpu.descriptors - 1, reinterpret_cast<std::uint64_t>(&cpu.descriptors)});
     load_task_register(selector::task_state);
-    write_msr(msr::gs_base, reinterpret_cast<std::uint64_t>(&boot_cpu));
+    write_msr(msr::gs_base, reinterpret_cast<std::uint64_t>(&cpu));
     write_msr(msr::kernel_gs_base, 0);
 
-    for (unsigned v = 0; v < interrupts.size(); ++v)
+    for (unsigned v = 0; &cpu == &first_cpu && v < interrupts.size(); ++v)
         interrupts[v] = interrupt_gate::to(reinterpret_cast<std::uint64_t>(exo_trap_stubs) + v * stub_bytes,
                                            stack_of(v), v == vector::breakpoint || v == vector::overflow);
     load_idt({sizeof interrupts - 1, reinterpret_cast<std::uint64_t>(&interrupts)});
@@ -82,13 +102,6 @@ void install_descriptors(std::span<const std::span<std::byte>, interrupt_stacks>
     write_msr(msr::lstar, reinterpret_cast<std::uint64_t>(exo_system_call_entry));
     write_msr(msr::syscall_mask, rflags::trap | rflags::interrupt | rflags::direction | rflags::io_privilege |
                                      rflags::nested_task | rflags::alignment_check);
-}
-
-cpu_block& this_cpu() noexcept
-{
-    cpu_block* block;
-    asm volatile("movq %%gs:0, %0" : "=r"(block));
-    return *block;
 }
 
 } // namespace exo::boot

@@ -29,12 +29,31 @@ inline constexpr unsigned interrupt_stacks = 4;
 // Features of the CPU that this kernel uses, and whether it turned them on.
 [[nodiscard]] const x86_64::cpu_features& features() noexcept;
 
-// Turns on what the CPU has to offer for protection and floating point. Before the kernel's own tables are loaded.
+// Reads them, on the boot CPU: the others are expected to have the same.
+void find_features() noexcept;
+// Turns on, on this CPU, what it has to offer for protection and floating point. Before the kernel's own tables are
+// loaded.
 void enable_features() noexcept;
 
-// Takes the descriptor tables, GS and the SYSCALL entry into use. `stacks[i]` is for interrupt stack i + 1.
-void install_descriptors(std::span<const std::span<std::byte>, interrupt_stacks> stacks) noexcept;
+// Takes the descriptor tables, GS and the SYSCALL entry into use on this CPU. `stacks[i]` is for interrupt stack i + 1.
+void install_descriptors(cpu_block& cpu, std::span<const std::span<std::byte>, interrupt_stacks> stacks) noexcept;
 
-[[nodiscard]] cpu_block& this_cpu() noexcept;
+[[nodiscard]] cpu_block& boot_cpu() noexcept;
+
+[[nodiscard]] inline cpu_block& this_cpu() noexcept
+{
+    cpu_block* block;
+    asm volatile("movq %%gs:0, %0" : "=r"(block));
+    return *block;
+}
+[[nodiscard]] inline unsigned cpu_number() noexcept
+{
+    unsigned number;
+    asm volatile("movl %%gs:%c1, %0" : "=r"(number) : "i"(offsetof(cpu_block, number)));
+    return number;
+}
+// How many there are, numbered from 0: set once, before any but the boot CPU does more than wait.
+[[nodiscard]] unsigned cpu_count() noexcept;
+void set_cpu_count(unsigned count) noexcept;
 
 } // namespace exo::boot

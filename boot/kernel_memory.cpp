@@ -1,5 +1,7 @@
 #include "kernel_memory.hpp"
 
+#include <cstring>
+
 namespace exo::boot {
 namespace {
 
@@ -86,72 +88,104 @@ void kernel_memory::map_image(batch& changes)
     }
 }
 
+result<phys_addr> kernel_memory::make_startup_root(phys_addr page)
+{
+    const phys_addr root = EXO_TRY(mm::allocate_table(memory_, frames_));
+    table_mapper mapper{root, memory_, entries_, frames_};
+    auto changes = this->changes();
+    const auto mapped = mapper.map_page(virt_addr{page.value()}, page, {.access = mm::kernel_code}, changes);
+    changes.flush();
+    EXO_TRY(mapped);
+    constexpr std::size_t half = page_size / 2;
+    std::memcpy(memory_.to_pointer(root) + half, memory_.to_pointer(mapper_.root()) + half, half);
+    return root;
+}
+
 result<std::span<std::byte>> kernel_memory::allocate_stack()
 {
-    auto guard = lock_.lock(interrupts_);
-    if (!kept_.empty()) {
-        const auto stack = kept_.back();
-        kept_.pop_back();
-        return stack;
+    std::optional<unsigned> slot;
+    {
+        auto guard = lock_.lock(interrupts_);
+        if (!kept_.empty()) {
+            const auto stack = kept_.back();
+            kept_.pop_back();
+            return stack;
+        }
+        slot = take_slot();
     }
-    for (unsigned word = 0; word < slots / 64; ++word) {
-        if (~used_slots_[word] == 0)
-            continue;
-        const auto bit = static_cast<unsigned>(__builtin_ctzll(~used_slots_[word]));
-        auto stack = map_stack(word * 64 + bit);
-        if (stack)
-            used_slots_[word] |= std::uint64_t{1} << bit;
-        return stack;
+    if (!slot)
+        return fail(errors::out_of_memory, stack_bytes);
+    const virt_addr bottom = layout::stacks + *slot * slot_bytes + page_size;
+    const std::span<std::byte> stack{reinterpret_cast<std::byte*>(bottom.value()), stack_bytes};
+    if (const auto mapped = map_stack(stack); !mapped) {
+        give_back(stack);
+        return fail(mapped.error());
     }
-    return fail(errors::out_of_memory, stack_bytes);
+    return stack;
 }
 
 void kernel_memory::free_stack(std::span<std::byte> stack)
 {
-    auto guard = lock_.lock(interrupts_);
-    if (kept_.try_push_back(stack))
-        return;
-    auto changes = this->changes();
-    unmap_stack(stack, stack.size(), changes);
-    const unsigned slot = slot_of(stack);
-    used_slots_[slot / 64] &= ~(std::uint64_t{1} << slot % 64);
+    {
+        auto guard = lock_.lock(interrupts_);
+        if (kept_.try_push_back(stack))
+            return;
+    }
+    give_back(stack);
 }
 
-result<std::span<std::byte>> kernel_memory::map_stack(unsigned slot)
+// Under the lock.
+std::optional<unsigned> kernel_memory::take_slot()
 {
-    const virt_addr bottom = layout::stacks + slot * slot_bytes + page_size;
-    const std::span<std::byte> stack{reinterpret_cast<std::byte*>(bottom.value()), stack_bytes};
+    for (unsigned word = 0; word < slots / 64; ++word) {
+        if (~used_slots_[word] == 0)
+            continue;
+        const auto bit = static_cast<unsigned>(__builtin_ctzll(~used_slots_[word]));
+        used_slots_[word] |= std::uint64_t{1} << bit;
+        return word * 64 + bit;
+    }
+    return std::nullopt;
+}
+
+// All of it, or the first pages.
+result<> kernel_memory::map_stack(std::span<std::byte> stack)
+{
     auto changes = this->changes();
-    for (std::size_t done = 0; done < stack_bytes; done += page_size) {
-        auto frame = frames_.allocate(0);
-        result<> mapped{};
-        if (frame) {
-            mapped = mapper_.map_page(bottom + done, frame->address(), {.access = mm::kernel_data, .global = true},
-                                      changes);
-            if (!mapped)
-                frames_.free(*frame, 0);
+    result<> mapped{};
+    for (std::size_t done = 0; done < stack_bytes && mapped; done += page_size) {
+        const auto frame = frames_.allocate(0);
+        if (!frame) {
+            mapped = fail(frame.error());
+            break;
         }
-        if (!frame || !mapped) {
-            unmap_stack(stack, done, changes);
-            return fail(errors::out_of_memory, stack_bytes);
-        }
+        auto guard = lock_.lock(interrupts_);
+        mapped = mapper_.map_page(layout::address_of(stack.data()) + done, frame->address(),
+                                  {.access = mm::kernel_data, .global = true}, changes);
+        if (!mapped)
+            frames_.free(*frame, 0);
     }
     changes.flush();
-    return stack;
+    return mapped ? result<>{} : fail(errors::out_of_memory, stack_bytes);
 }
 
-// The first `mapped` bytes are mapped.
-void kernel_memory::unmap_stack(std::span<std::byte> stack, std::size_t mapped, batch& changes)
+// Of a stack, as far as it is mapped. The frames are free, and the slot, when no CPU can reach them any longer.
+void kernel_memory::give_back(std::span<std::byte> stack)
 {
-    static_vector<frame_number, stack_bytes / page_size> frames;
-    for (std::size_t done = 0; done < mapped; done += page_size) {
+    stack_frames frames;
+    auto changes = this->changes();
+    for (std::size_t done = 0; done < stack_bytes; done += page_size) {
+        auto guard = lock_.lock(interrupts_);
         const auto page = mapper_.unmap_page(layout::address_of(stack.data()) + done, changes);
-        EXO_CHECK(page);
+        if (!page)
+            break;
         frames.push_back(frame_number{page->address});
     }
     changes.flush();
     for (const frame_number f : frames)
         frames_.free(f, 0);
+    auto guard = lock_.lock(interrupts_);
+    const unsigned slot = slot_of(stack);
+    used_slots_[slot / 64] &= ~(std::uint64_t{1} << slot % 64);
 }
 
 result<std::span<std::byte>> kernel_memory::map_device(phys_range physical, mm::memory_type memory,
@@ -165,10 +199,12 @@ result<std::span<std::byte>> kernel_memory::map_device(phys_range physical, mm::
     auto changes = this->changes();
     auto mapped = mapper_.map_range(virt_range::of_size(at, pages.size()), pages.begin,
                                     {.access = access, .memory = memory, .global = true}, changes);
+    if (mapped)
+        next_device_ += pages.size();
+    guard.unlock();
     changes.flush();
     if (!mapped)
         return fail(mapped.error());
-    next_device_ += pages.size();
     return std::span{reinterpret_cast<std::byte*>((at + (physical.begin - pages.begin)).value()), physical.size()};
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include <exo/arch/x86_64/paging.hpp>
@@ -15,10 +16,12 @@
 #include <exo/mm/mapper.hpp>
 #include <exo/mm/memory_map.hpp>
 #include <exo/sync/lock_rank.hpp>
+#include <exo/sync/per_cpu.hpp>
 #include <exo/sync/spin_lock.hpp>
 
 #include "layout.hpp"
 #include "models.hpp"
+#include "processors.hpp"
 
 namespace exo::boot {
 
@@ -65,6 +68,39 @@ private:
     void (*free_)(void*, frame_number, unsigned){};
 };
 
+// What the kernel's half of all address spaces has lost, every CPU forgets. Without a lock that another CPU may wait for
+// with interrupts off.
+class kernel_half_flusher {
+public:
+    // From here on there are others.
+    void call_others(processor_calls& calls) noexcept { calls_ = &calls; }
+    void flush(const mm::invalidation& what) noexcept
+    {
+        here_.flush(what);
+        if (!calls_)
+            return;
+        struct request {
+            kernel_half_flusher& flusher;
+            const mm::invalidation& what;
+        } r{*this, what};
+        const sync::pin pinned{interrupts_, cpu_};
+        calls_->call(
+            cpu_set::first(cpu_count()),
+            [](void* argument) noexcept {
+                const auto& to = *static_cast<const request*>(argument);
+                to.flusher.here_.flush(to.what);
+            },
+            &r);
+    }
+
+private:
+    [[no_unique_address]] interrupt_flag interrupts_;
+    [[no_unique_address]] this_cpu_number cpu_;
+    [[no_unique_address]] local_tlb tlb_;
+    mm::shared_half_flusher<local_tlb> here_{tlb_};
+    processor_calls* calls_{};
+};
+
 class kernel_memory {
 public:
     static constexpr std::size_t stack_bytes = 4 * page_size;
@@ -91,6 +127,12 @@ public:
     [[nodiscard]] result<std::span<std::byte>> map_device(phys_range physical, mm::memory_type memory,
                                                           mm::protection access = mm::kernel_data);
 
+    // From here on other CPUs use what is mapped, too.
+    void call_others(processor_calls& calls) noexcept { flusher_.call_others(calls); }
+    // A table that translates as root() does, and `page` to itself, for who turns paging on there. Before there are
+    // others. Errors: out_of_memory.
+    [[nodiscard]] result<phys_addr> make_startup_root(phys_addr page);
+
     // Whether the direct map has the page at `at`.
     [[nodiscard]] bool reaches(phys_addr at) const
     {
@@ -106,7 +148,7 @@ private:
     using format = x86_64::paging_4_level;
     using table_mapper = mm::mapper<format, direct_map, x86_64::paging_entries, frame_supply>;
     using retired = mm::retired_tables<format, direct_map, x86_64::paging_entries, frame_supply>;
-    using batch = mm::flush_batch<mm::shared_half_flusher<local_tlb>, retired>;
+    using batch = mm::flush_batch<kernel_half_flusher, retired>;
 
     static constexpr std::uint64_t slot_bytes = stack_bytes + page_size;
     static constexpr unsigned slots = 4096;
@@ -115,8 +157,10 @@ private:
     [[nodiscard]] phys_addr new_root();
     void map_direct(std::span<const phys_range> ram, bool gibibyte_pages, batch& changes);
     void map_image(batch& changes);
-    [[nodiscard]] result<std::span<std::byte>> map_stack(unsigned slot);
-    void unmap_stack(std::span<std::byte> stack, std::size_t mapped, batch& changes);
+    using stack_frames = static_vector<frame_number, stack_bytes / page_size>;
+    [[nodiscard]] std::optional<unsigned> take_slot();
+    [[nodiscard]] result<> map_stack(std::span<std::byte> stack);
+    void give_back(std::span<std::byte> stack);
     [[nodiscard]] batch changes() { return batch{flusher_, retired{memory_, entries_, frames_}}; }
     [[nodiscard]] static unsigned slot_of(std::span<std::byte> stack)
     {
@@ -125,8 +169,7 @@ private:
 
     [[no_unique_address]] direct_map memory_;
     [[no_unique_address]] x86_64::paging_entries entries_;
-    local_tlb tlb_;
-    mm::shared_half_flusher<local_tlb> flusher_{tlb_};
+    kernel_half_flusher flusher_;
     frame_supply& frames_;
     table_mapper mapper_;
     static_vector<phys_range, mm::memory_map::capacity> reached_; // by the direct map

@@ -11,6 +11,12 @@
 
 #include "panic.hpp"
 
+// startup.S: what is copied, where in it the page tables' address is, and the stacks that its processors find.
+extern "C" {
+extern const char exo_startup_begin[], exo_startup_end[], exo_startup_root[];
+constinit std::uint64_t* exo_startup_stacks = nullptr;
+}
+
 namespace exo::boot {
 namespace {
 
@@ -37,6 +43,22 @@ struct processor_words {
     }
 };
 constinit processor_words processor_flags;
+
+// Of this CPU, in xAPIC mode.
+void enable_local_apic(local_apic& apic)
+{
+    using namespace x86_64::apic_base_msr;
+    const std::uint64_t base = x86_64::read_msr(x86_64::msr::apic_base);
+    if (base & x2apic)
+        x86_64::write_msr(x86_64::msr::apic_base, base & ~(x2apic | enable)); // back to xAPIC goes through off
+    x86_64::write_msr(x86_64::msr::apic_base, (base & ~x2apic) | enable);
+    apic.initialize(vector::spurious, vector::apic_error);
+}
+
+void log_left_out(std::uint32_t apic_id, std::string_view why)
+{
+    boot::log("exo: the CPU with APIC id ", decimal{apic_id}, " is left out: ", why, "\n");
+}
 
 } // namespace
 
@@ -68,7 +90,6 @@ machine::machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& fr
                  const time_reference& reference)
     : memory_{memory}, frames_{frames}, free_memory_{free_memory}, memory_bytes_{memory_bytes},
       controllers_{read_acpi(rsdp)}, apic_{take_over_interrupts()}, timing_{calibrate(entry_tsc, reference)},
-      timer_{apic_, timing_.clock, timing_.apic_timer, vector::timer},
       wall_clock_base_{drivers::read_rtc(x86_64::port_registers{rtc_port}) * 1'000'000'000 -
                        static_cast<std::int64_t>(timing_.clock.now().nanoseconds())}
 {
@@ -89,7 +110,7 @@ drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byt
     return drivers::acpi::interrupt_controllers::parse(*madt);
 }
 
-drivers::local_apic<x86_64::mmio_registers> machine::take_over_interrupts()
+local_apic machine::take_over_interrupts()
 {
     drivers::disable_pic(all_ports, vector::pic);
     for (const auto& found : controllers_.io_apics) {
@@ -99,17 +120,112 @@ drivers::local_apic<x86_64::mmio_registers> machine::take_over_interrupts()
         auto& io = io_apics_.emplace_back(*registers, found.first_input);
         io.initialize();
     }
-    using namespace x86_64::apic_base_msr;
-    const std::uint64_t base = x86_64::read_msr(x86_64::msr::apic_base);
-    if (base & x2apic)
-        x86_64::write_msr(x86_64::msr::apic_base, base & ~(x2apic | enable)); // back to xAPIC goes through off
-    x86_64::write_msr(x86_64::msr::apic_base, (base & ~x2apic) | enable);
     const auto registers = map_registers(phys_range::of_size(controllers_.local_apic, page_size));
     if (!registers)
         EXO_PANIC("no memory for the local APIC's tables");
-    drivers::local_apic apic{*registers};
-    apic.initialize(vector::spurious, vector::apic_error);
+    local_apic apic{*registers};
+    enable_local_apic(apic);
     return apic;
+}
+
+// Memory that is never given back.
+template <class T, class... Args>
+std::span<T> machine::take(std::size_t count, Args&&... args)
+{
+    const auto at = free_memory_.take(pages_for(count * sizeof(T)) * page_size, page_size, layout::entry_map_end);
+    if (!at)
+        EXO_PANIC("no memory for the records of the CPUs");
+    auto* const first = reinterpret_cast<T*>(phys_.to_pointer(*at));
+    for (std::size_t i = 0; i < count; ++i)
+        ::new (static_cast<void*>(first + i)) T(args...);
+    return {first, count};
+}
+
+void machine::start_processors(std::optional<phys_addr> startup)
+{
+    static_vector<std::uint8_t, most_processors> others;
+    for (const std::uint32_t id : controllers_.cpus) {
+        if (id == apic_.id())
+            continue;
+        if (!startup || id >= most_processors || !others.try_push_back(static_cast<std::uint8_t>(id)))
+            log_left_out(id, startup ? "its id is beyond 254" : "there is no page for it below 640 KiB");
+    }
+    if (!others.empty())
+        start_processors(*startup, {others.begin(), others.size()});
+    number_processors();
+}
+
+void machine::start_processors(phys_addr startup, std::span<const std::uint8_t> others)
+{
+    coming_ = take<coming_processor>(others.size());
+    starting_ = take<drivers::starting_processor<>>(others.size());
+    exo_startup_stacks = take<std::uint64_t>(most_processors + 1).data();
+    const auto root = memory_.make_startup_root(startup);
+    std::size_t prepared = 0;
+    for (const std::uint8_t id : others) {
+        const auto stack = root ? memory_.allocate_stack() : fail(root.error());
+        bool complete = stack.has_value();
+        for (auto& interrupt_stack : coming_[prepared].interrupt_stacks) {
+            const auto allocated = complete ? memory_.allocate_stack() : fail(errors::out_of_memory);
+            complete = allocated.has_value();
+            interrupt_stack = complete ? *allocated : std::span<std::byte>{};
+        }
+        if (!complete) {
+            log_left_out(id, "there is no memory for it");
+            continue;
+        }
+        ::new (static_cast<void*>(&starting_[prepared++])) drivers::starting_processor<>{id};
+        exo_startup_stacks[id] = layout::address_of(stack->data() + stack->size()).value();
+    }
+    starting_ = starting_.first(prepared);
+    if (!root)
+        return;
+    std::byte* const page = phys_.to_pointer(startup);
+    std::memcpy(page, exo_startup_begin, static_cast<std::size_t>(exo_startup_end - exo_startup_begin));
+    const auto root_value = static_cast<std::uint32_t>(root->value());
+    std::memcpy(page + (exo_startup_root - exo_startup_begin), &root_value, sizeof root_value);
+    drivers::start_processors<>(apic_, timing_.clock, startup, starting_);
+}
+
+// In the order of the firmware's table. What serves each by its number is made for as many as there are.
+void machine::number_processors()
+{
+    apic_ids_ = take<std::uint8_t>(starting_.size() + 1);
+    unsigned count = 0;
+    apic_ids_[count++] = apic_.id();
+    for (std::size_t i = 0; i < starting_.size(); ++i) {
+        const std::uint8_t id = starting_[i].apic_id();
+        if (starting_[i].state() != drivers::starting_processor<>::phase::has_come) {
+            log_left_out(id, "it does not answer");
+            continue;
+        }
+        coming_[i].block.number = count;
+        apic_ids_[count++] = id;
+    }
+    set_cpu_count(count);
+    signals_.emplace(apic_, apic_ids_);
+    calls_.emplace(take<processor_calls::processor>(count), *signals_, cpu_);
+    timer_.emplace(take<local_timer>(count, apic_, timing_.clock, timing_.apic_timer, vector::timer));
+    if (count > 1)
+        memory_.call_others(*calls_);
+    boot::log("exo: ", decimal{count}, count == 1 ? " CPU\n" : " CPUs\n");
+}
+
+void machine::join(std::uint8_t apic_id) noexcept
+{
+    for (std::size_t i = 0; i < starting_.size(); ++i) {
+        if (starting_[i].apic_id() != apic_id)
+            continue;
+        install_descriptors(coming_[i].block, coming_[i].interrupt_stacks);
+        enable_local_apic(apic_);
+        if (!starting_[i].come())
+            break;
+        while (!released_.load(std::memory_order_acquire))
+            cpu_control_.halt_until_interrupt();
+        return;
+    }
+    for (;;)
+        x86_64::halt();
 }
 
 // The time-stamp counter against the PIT, and the local APIC's timer against the time-stamp counter.

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -20,6 +21,7 @@
 #include <exo/drivers/io_apic.hpp>
 #include <exo/drivers/local_apic.hpp>
 #include <exo/drivers/pit.hpp>
+#include <exo/drivers/processor_startup.hpp>
 #include <exo/drivers/virtio_blk.hpp>
 #include <exo/mm/heap_policy.hpp>
 #include <exo/platform.hpp>
@@ -27,6 +29,7 @@
 #include "kernel_memory.hpp"
 #include "log.hpp"
 #include "models.hpp"
+#include "processors.hpp"
 #include "user_mode.hpp"
 
 namespace exo::boot {
@@ -87,7 +90,7 @@ private:
 class machine {
 public:
     using interrupts_type = interrupt_flag;
-    using cpu_type = only_cpu;
+    using cpu_type = this_cpu_number;
     using phys_type = direct_map;
     using clock_type = drivers::counter_clock<time_stamp_counter>;
     using user_mode_type = ring3_mode;
@@ -95,10 +98,11 @@ public:
     using format_type = x86_64::paging_4_level;
     using entries_type = x86_64::paging_entries;
     using tlb_type = local_tlb;
-    using ipi_type = no_other_cpu;
+    using ipi_type = processor_calls;
     using translation_root_type = page_table_root;
     using context_type = stack_switch;
-    using timer_type = drivers::local_apic_timer<x86_64::mmio_registers, clock_type>;
+    using local_timer = drivers::local_apic_timer<x86_64::mmio_registers, clock_type>;
+    using timer_type = timer_of_each_cpu<local_timer>;
     using cpu_control_type = processor_control;
 #ifdef NDEBUG
     using heap_policy_type = mm::unchecked_heap;
@@ -124,10 +128,10 @@ public:
     [[nodiscard]] entropy_type& entropy() noexcept { return entropy_; }
     [[nodiscard]] entries_type& entries() noexcept { return entries_; }
     [[nodiscard]] tlb_type& tlb() noexcept { return tlb_; }
-    [[nodiscard]] ipi_type& ipi() noexcept { return ipi_; }
+    [[nodiscard]] ipi_type& ipi() noexcept { return *calls_; }
     [[nodiscard]] translation_root_type& translation_root() noexcept { return root_; }
     [[nodiscard]] context_type& context() noexcept { return context_; }
-    [[nodiscard]] timer_type& timer() noexcept { return timer_; }
+    [[nodiscard]] timer_type& timer() noexcept { return *timer_; }
     [[nodiscard]] cpu_control_type& cpu_control() noexcept { return cpu_control_; }
     [[nodiscard]] log_sink& log() noexcept { return log_; }
     [[nodiscard]] console_sink& console() noexcept { return console_; }
@@ -146,11 +150,21 @@ public:
     [[nodiscard]] const boot_options& options() noexcept { return options_; }
     [[noreturn]] void power_off(std::uint8_t status);
 
-    // From here on frames come from the kernel's allocator.
+    // Starts the other CPUs that the firmware names, all at once, in the page `startup`, if there is one. Those that come
+    // have numbers then, and wait until attach(). Once, before the kernel is made.
+    void start_processors(std::optional<phys_addr> startup);
+    // What each of them does then, on a stack of its own: returns when the kernel may have it.
+    void join(std::uint8_t apic_id) noexcept;
+    // Calls on_kick() on another CPU.
+    void kick(unsigned cpu) noexcept { signals_->kick(cpu); }
+    // From here on frames come from the kernel's allocator, and the other CPUs run threads.
     template <class Kernel>
     void attach(Kernel& kernel)
     {
         frames_.switch_to(kernel.frames());
+        released_.store(true, std::memory_order_release);
+        for (unsigned cpu = 1; cpu < cpu_count(); ++cpu)
+            kick(cpu);
     }
 
     template <class Kernel>
@@ -185,7 +199,11 @@ private:
     };
 
     [[nodiscard]] drivers::acpi::interrupt_controllers read_acpi(std::span<const std::byte> rsdp);
-    [[nodiscard]] drivers::local_apic<x86_64::mmio_registers> take_over_interrupts();
+    [[nodiscard]] local_apic take_over_interrupts();
+    template <class T, class... Args>
+    [[nodiscard]] std::span<T> take(std::size_t count, Args&&... args);
+    void start_processors(phys_addr startup, std::span<const std::uint8_t> others);
+    void number_processors();
     [[nodiscard]] timing calibrate(std::uint64_t entry_tsc, time_reference reference);
     void read_options(std::string_view loader_options);
     void describe_processor();
@@ -205,7 +223,6 @@ private:
     entropy_type entropy_;
     entries_type entries_;
     tlb_type tlb_;
-    ipi_type ipi_;
     translation_root_type root_;
     context_type context_;
     cpu_control_type cpu_control_;
@@ -216,12 +233,26 @@ private:
     std::optional<drivers::acpi::soft_off> soft_off_;
     drivers::acpi::interrupt_controllers controllers_;
     static_vector<drivers::io_apic<x86_64::mmio_registers>, 8> io_apics_;
-    drivers::local_apic<x86_64::mmio_registers> apic_;
+    local_apic apic_;
     timing timing_;
-    timer_type timer_;
     std::int64_t wall_clock_base_;
     boot_options options_;
     static_vector<owned<disk_type>, most_disks> disks_;
+
+    // An APIC id has eight bits; 255 is all.
+    static constexpr std::size_t most_processors = 255;
+    // What a CPU has before it has a number.
+    struct coming_processor {
+        cpu_block block;
+        std::span<std::byte> interrupt_stacks[boot::interrupt_stacks];
+    };
+    std::span<drivers::starting_processor<>> starting_; // all but this one
+    std::span<coming_processor> coming_;                // of the same
+    std::span<std::uint8_t> apic_ids_;                  // by number
+    std::optional<processor_signals> signals_;
+    std::optional<ipi_type> calls_;
+    std::optional<timer_type> timer_;
+    std::atomic<bool> released_{};
 };
 static_assert(Platform<machine>);
 

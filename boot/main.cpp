@@ -155,6 +155,10 @@ void on_interrupt(std::uint64_t vector, proc::processor_mode interrupted)
     if (vector == boot::vector::timer) {
         if (the_machine->timer().due())
             the_kernel->on_timer(interrupted);
+    } else if (vector == boot::vector::kick) {
+        the_kernel->on_kick();
+    } else if (vector == boot::vector::call) {
+        the_machine->ipi().serve();
     } else if (vector == boot::vector::console) {
         std::byte typed[64];
         for (auto bytes = the_machine->read_console(typed); !bytes.empty(); bytes = the_machine->read_console(typed))
@@ -233,6 +237,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
     namespace multiboot2 = x86_64::multiboot2;
     boot::serial_port{x86_64::port_registers{boot::console_port}}.initialize();
     boot::serial_port{x86_64::port_registers{boot::log_port}}.initialize();
+    boot::find_features();
     boot::enable_features();
     const boot::time_reference reference;
 
@@ -288,16 +293,27 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
             EXO_PANIC("no memory for the interrupt stacks");
         stack = *allocated;
     }
-    boot::install_descriptors(stacks);
+    boot::install_descriptors(boot::boot_cpu(), stacks);
 
     the_machine = &machine_storage.emplace(memory, frames, free_memory, memory_bytes,
                                            std::string_view{command_line, options.size()},
                                            std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc,
                                            reference);
+    the_machine->start_processors(drivers::find_startup_page(ram.ranges()));
     the_kernel = &kernel_storage.emplace(*the_machine);
     overwrite_leftover_code(the_kernel->frames());
     x86_64::enable_interrupts();
     the_kernel->run();
+}
+
+// From startup.S: the tables are the startup ones, interrupts are off.
+[[noreturn]] void exo_processor_main(std::uint8_t apic_id)
+{
+    boot::enable_features();
+    boot::page_table_root{}.load({the_memory->root()}, hal::remembered::forget);
+    the_machine->join(apic_id);
+    x86_64::enable_interrupts();
+    the_kernel->run_processor();
 }
 
 } // extern "C"

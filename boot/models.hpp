@@ -1,4 +1,4 @@
-// The hardware traits (hal/) of an x86_64 PC with one CPU running, but for those that have a file of their own.
+// The hardware traits (hal/) of an x86_64 PC, but for those that have a file of their own.
 
 #pragma once
 
@@ -14,11 +14,9 @@
 #include <exo/arch/x86_64/trap_frame.hpp>
 #include <exo/base/check.hpp>
 #include <exo/hal/context.hpp>
-#include <exo/hal/cpu_local.hpp>
 #include <exo/hal/entropy_source.hpp>
 #include <exo/hal/idle.hpp>
 #include <exo/hal/interrupt_control.hpp>
-#include <exo/hal/ipi.hpp>
 #include <exo/hal/phys_access.hpp>
 #include <exo/hal/tlb.hpp>
 #include <exo/hal/translation_root.hpp>
@@ -52,12 +50,6 @@ struct interrupt_flag {
     [[nodiscard]] bool enabled() noexcept { return (x86_64::read_flags() & x86_64::rflags::interrupt) != 0; }
 };
 static_assert(hal::InterruptControl<interrupt_flag>);
-
-struct only_cpu {
-    [[nodiscard]] unsigned current_cpu() const noexcept { return this_cpu().number; }
-    [[nodiscard]] unsigned cpu_limit() const noexcept { return 1; }
-};
-static_assert(hal::CpuLocal<only_cpu>);
 
 // Physical memory through the direct map. Pointers into the image and to stacks have a physical address too; what
 // crosses a page of a stack need not be contiguous.
@@ -112,15 +104,6 @@ static_assert(hal::Tlb<local_tlb>);
 
 using page_table_root = x86_64::page_table_root<paging_instructions>;
 static_assert(hal::TranslationRoot<page_table_root>);
-
-// No other CPU runs, so nobody is to be called.
-struct no_other_cpu {
-    void call(const cpu_set& targets, void (*)(void*) noexcept, void*) noexcept
-    {
-        targets.for_each([](unsigned cpu) { EXO_CHECK(cpu == this_cpu().number); });
-    }
-};
-static_assert(hal::Ipi<no_other_cpu>);
 
 struct stack_switch {
     struct context {

@@ -72,6 +72,13 @@ public:
         this->scheduler().run();
     }
 
+    // The idle thread of another CPU, which has interrupts on, from here on. After attach() has begun.
+    [[noreturn]] void run_processor()
+    {
+        this->keep_deadlines_by_bandwidth();
+        this->scheduler().run();
+    }
+
     // Entry points; see platform.hpp.
 
     void on_system_call(frame& f)

@@ -418,6 +418,15 @@ TEST_CASE("local APIC: enabled with its sources masked; its timer reaches far de
     CHECK(model.values[local_apic_register::lvt_timer] == local_apic_bits::masked);
     CHECK(apic.id() == 7);
 
+    apic.send({.how = interprocessor_interrupt::delivery::init}, 9);
+    CHECK(model.values[local_apic_register::command_high] == 9u << 24);
+    CHECK(model.values[local_apic_register::command_low] == 0x4500);
+    apic.send({.how = interprocessor_interrupt::delivery::startup, .vector = 8}, 9);
+    CHECK(model.values[local_apic_register::command_low] == 0x4608);
+    apic.send({.how = interprocessor_interrupt::delivery::nmi,
+               .whom = interprocessor_interrupt::destination::all_others});
+    CHECK(model.values[local_apic_register::command_low] == 0xc4400);
+
     manual_clock clock{instant{1'000}};
     local_apic_timer timer{apic, clock, tick_rate{1'000'000'000, seconds(1)}, 0x30};
     static_assert(hal::DeadlineTimer<decltype(timer)>);

@@ -40,6 +40,16 @@ public:
     {
         return static_cast<std::uint8_t>(registers_.read32(x86_64::local_apic_register::id) >> 24);
     }
+    // Interrupts the CPU with that id, or, if `what` says so, all others but this one. Returns when the one before has
+    // been accepted. Interrupts are off, or nobody else sends here.
+    void send(x86_64::interprocessor_interrupt what, std::uint8_t to = 0) noexcept
+    {
+        using namespace x86_64;
+        while (registers_.read32(local_apic_register::command_low) & interprocessor_interrupt::pending) {
+        }
+        registers_.write32(local_apic_register::command_high, std::uint32_t{to} << 24);
+        registers_.write32(local_apic_register::command_low, what.low());
+    }
     // The errors since the last call.
     [[nodiscard]] std::uint32_t take_errors() noexcept
     {

@@ -20,6 +20,15 @@ public:
     {
         return (words_[cpu / 64].fetch_and(~bit_of(cpu), std::memory_order_acq_rel) & bit_of(cpu)) != 0;
     }
+    // Takes all members out, and tells which they were.
+    [[nodiscard]] Set take() noexcept
+    {
+        Set set;
+        for (unsigned i = 0; i < Set::word_count; ++i)
+            if (words_[i].load(std::memory_order_relaxed) != 0)
+                set.set_word(i, words_[i].fetch_and(0, std::memory_order_acq_rel));
+        return set;
+    }
     [[nodiscard]] bool contains(unsigned cpu) const noexcept
     {
         return (words_[cpu / 64].load(std::memory_order_acquire) & bit_of(cpu)) != 0;

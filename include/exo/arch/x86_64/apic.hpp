@@ -36,6 +36,24 @@ inline constexpr std::uint32_t deliver_nmi = 4u << 8;
 inline constexpr std::uint32_t divide_by_1 = 0xb;
 } // namespace local_apic_bits
 
+// What one CPU sends to others (11.6.1), as the low half of the command register.
+struct interprocessor_interrupt {
+    enum class delivery : std::uint8_t { fixed = 0, nmi = 4, init = 5, startup = 6 };
+    enum class destination : std::uint8_t { one = 0, all_others = 3 };
+
+    static constexpr std::uint32_t pending = 1u << 12; // read: not yet delivered
+
+    delivery how{};
+    std::uint8_t vector{}; // of a start-up: the page of the first instruction, which is below 1 MiB
+    destination whom{};
+
+    [[nodiscard]] constexpr std::uint32_t low() const
+    {
+        constexpr std::uint32_t assert_level = 1u << 14;
+        return vector | static_cast<std::uint32_t>(how) << 8 | assert_level | static_cast<std::uint32_t>(whom) << 18;
+    }
+};
+
 inline constexpr std::uint64_t local_apic_default_address = 0xfee00000;
 
 // Where a device writes to interrupt one CPU, and what: edge-triggered, fixed delivery, physical destination.

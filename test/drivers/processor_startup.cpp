@@ -1,0 +1,135 @@
+#include <doctest/doctest.h>
+
+#include <map>
+#include <vector>
+
+#include <exo/drivers/processor_startup.hpp>
+
+using namespace exo;
+
+namespace {
+
+using processor = drivers::starting_processor<>;
+using command = x86_64::interprocessor_interrupt;
+
+// CPUs of which each comes some time after so many start-up interrupts, or never; time passes by looking at the clock.
+struct machine {
+    struct behaviour {
+        unsigned startups{1};
+        duration takes{microseconds(50)};
+        bool dead{};
+    };
+    struct sent {
+        instant at;
+        std::uint8_t to;
+        command what;
+    };
+
+    instant now() const noexcept
+    {
+        time = time + microseconds(1);
+        for (auto& [id, when] : coming)
+            if (when <= time) {
+                when = instant::never();
+                for (auto& p : *processors)
+                    if (p.apic_id() == id)
+                        taken[id] = p.come();
+            }
+        return time;
+    }
+    void send(command what, std::uint8_t to) noexcept
+    {
+        log.push_back({time, to, what});
+        if (what.how == command::delivery::init)
+            startups[to] = 0;
+        const behaviour b = cpus[to];
+        if (what.how == command::delivery::startup && ++startups[to] == b.startups && !b.dead)
+            coming[to] = time + b.takes;
+    }
+
+    mutable instant time;
+    std::map<std::uint8_t, behaviour> cpus;
+    std::vector<processor>* processors{};
+    std::vector<sent> log;
+    std::map<std::uint8_t, unsigned> startups;
+    mutable std::map<std::uint8_t, instant> coming;
+    mutable std::map<std::uint8_t, bool> taken;
+};
+
+std::vector<processor> start(machine& m)
+{
+    std::vector<processor> all;
+    for (const auto& [id, how] : m.cpus)
+        all.emplace_back(id);
+    m.processors = &all;
+    drivers::start_processors<>(m, m, phys_addr{0x8000}, std::span{all});
+    m.processors = nullptr;
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("all CPUs are started at once, with no delay beyond the specification's")
+{
+    machine m;
+    for (std::uint8_t id = 1; id < 64; ++id)
+        m.cpus[id] = {};
+    const auto all = start(m);
+    for (const auto& p : all)
+        CHECK(p.state() == processor::phase::has_come);
+    CHECK(m.log.size() == 2 * 63);
+    CHECK(m.log[62].at < instant{} + microseconds(5));
+    CHECK(m.log[63].at >= instant{} + milliseconds(10));
+    CHECK(m.log[63].what.vector == 8);
+    CHECK(m.time < instant{} + milliseconds(10) + microseconds(200));
+}
+
+TEST_CASE("a CPU that missed the first start-up gets a second one after 200 us, and the others none")
+{
+    machine m;
+    m.cpus[3] = {};
+    m.cpus[5] = {.startups = 2};
+    const auto all = start(m);
+    CHECK(all[0].state() == processor::phase::has_come);
+    CHECK(all[1].state() == processor::phase::has_come);
+    REQUIRE(m.log.size() == 5);
+    CHECK(m.log[4].to == 5);
+    CHECK(m.log[4].at - m.log[3].at >= microseconds(200));
+    CHECK(m.time < instant{} + milliseconds(11));
+}
+
+TEST_CASE("a dead CPU is given up, and one that comes too late must halt")
+{
+    machine m;
+    m.cpus[1] = {.dead = true};
+    m.cpus[2] = {};
+    m.cpus[3] = {.takes = drivers::startup_patience + seconds(1)};
+    auto all = start(m);
+    CHECK(all[0].state() == processor::phase::given_up);
+    CHECK(all[1].state() == processor::phase::has_come);
+    CHECK(all[2].state() == processor::phase::given_up);
+    CHECK(!all[2].come());
+    CHECK(!all[1].come()); // nor twice
+    CHECK(m.time < instant{} + drivers::startup_patience + milliseconds(11));
+}
+
+TEST_CASE("where there is no other CPU, nothing is sent and nobody waited for")
+{
+    machine m;
+    CHECK(start(m).empty());
+    CHECK(m.log.empty());
+    CHECK(m.time == instant{});
+}
+
+TEST_CASE("the page to start in is whole, below 640 KiB, and not the first")
+{
+    const auto find = [](std::vector<phys_range> memory) { return drivers::find_startup_page(memory); };
+    const auto range = [](std::uint64_t begin, std::uint64_t end) {
+        return phys_range{phys_addr{begin}, phys_addr{end}};
+    };
+    CHECK(find({range(0, 0x9fc00), range(0x100000, 0x8000000)}) == phys_addr{0x1000});
+    CHECK(find({range(0, 0x1fff), range(0x5800, 0x7000)}) == phys_addr{0x6000});
+    CHECK(!find({range(0x9f400, 0x9fc00), range(0x100000, 0x8000000)}));
+    CHECK(!find({range(0x9f800, 0xa8000)}));
+    CHECK(!find({}));
+}
