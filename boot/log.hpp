@@ -2,10 +2,13 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string_view>
 
+#include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/register_access.hpp>
+#include <exo/arch/x86_64/registers.hpp>
 #include <exo/base/number_text.hpp>
 #include <exo/drivers/uart.hpp>
 
@@ -17,19 +20,50 @@ inline constexpr std::uint16_t console_port = 0x3f8, log_port = 0x2f8;
 inline constexpr std::uint8_t console_isa_interrupt = 4;
 
 // A ConsoleSink that keeps nothing: the port is all the state there is.
-template <std::uint16_t Port>
-struct serial_sink {
-    void write(std::string_view text) noexcept { serial_port{x86_64::port_registers{Port}}.write(text); }
+struct console_sink {
+    void write(std::string_view text) noexcept { serial_port{x86_64::port_registers{console_port}}.write(text); }
 };
-using console_sink = serial_sink<console_port>;
-using log_sink = serial_sink<log_port>;
+
+// While one lives, no other CPU writes to the log. Whoever has waited for long writes all the same: the other may have
+// died in the middle.
+class [[nodiscard]] log_turn {
+public:
+    log_turn() noexcept : interrupts_on_{(x86_64::read_flags() & x86_64::rflags::interrupt) != 0}
+    {
+        constexpr unsigned patience = 1'000'000;
+        x86_64::disable_interrupts();
+        for (unsigned i = 0; i < patience && taken_.test_and_set(std::memory_order_acquire); ++i)
+            __builtin_ia32_pause();
+    }
+    log_turn(const log_turn&) = delete;
+    log_turn& operator=(const log_turn&) = delete;
+    ~log_turn()
+    {
+        taken_.clear(std::memory_order_release);
+        if (interrupts_on_)
+            x86_64::enable_interrupts();
+    }
+
+private:
+    static inline constinit std::atomic_flag taken_{};
+    bool interrupts_on_;
+};
+
+struct log_sink {
+    void write(std::string_view text) noexcept
+    {
+        const log_turn turn;
+        serial_port{x86_64::port_registers{log_port}}.write(text);
+    }
+};
 
 // One line, or part of one, of the kernel log.
 template <class... Text>
 void log(const Text&... text)
 {
-    log_sink sink;
-    (sink.write(std::string_view{text}), ...);
+    const log_turn turn;
+    serial_port port{x86_64::port_registers{log_port}};
+    (port.write(std::string_view{text}), ...);
 }
 
 } // namespace exo::boot

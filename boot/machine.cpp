@@ -206,8 +206,10 @@ void machine::number_processors()
     signals_.emplace(apic_, apic_ids_);
     calls_.emplace(take<processor_calls::processor>(count), *signals_, cpu_);
     timer_.emplace(take<local_timer>(count, apic_, timing_.clock, timing_.apic_timer, vector::timer));
-    if (count > 1)
+    if (count > 1) {
         memory_.call_others(*calls_);
+        stop_others_by(apic_);
+    }
     boot::log("exo: ", decimal{count}, count == 1 ? " CPU\n" : " CPUs\n");
 }
 
@@ -224,8 +226,7 @@ void machine::join(std::uint8_t apic_id) noexcept
             cpu_control_.halt_until_interrupt();
         return;
     }
-    for (;;)
-        x86_64::halt();
+    halt_for_good();
 }
 
 // The time-stamp counter against the PIT, and the local APIC's timer against the time-stamp counter.

@@ -126,6 +126,9 @@ void on_exception(x86_64::trap_frame& f)
         boot::panic_in_trap(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow" : "double fault",
                             at.value(), f);
     case x86_64::vector::nmi:
+        if (boot::panicking())
+            boot::halt_for_good();
+        [[fallthrough]];
     case x86_64::vector::machine_check:
         boot::panic_in_trap(name_of(f.vector), f.vector, f);
     default:

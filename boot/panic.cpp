@@ -1,5 +1,7 @@
 #include "panic.hpp"
 
+#include <atomic>
+
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/base/check.hpp>
@@ -8,6 +10,7 @@
 #include "layout.hpp"
 #include "log.hpp"
 #include "models.hpp"
+#include "processors.hpp"
 
 // The symbol table, made from the linked image by src/symbol_table.cpp: addresses as offsets from exo_text_begin in
 // ascending order, the place of each name, and the names, each ended by a zero. The first link has an empty one.
@@ -83,25 +86,33 @@ void print_registers(const x86_64::trap_frame& f)
         log("\n");
 }
 
-// A panic inside of the report ends it.
-void enter_panic()
-{
-    static constinit bool panicking = false;
-    x86_64::disable_interrupts();
-    if (panicking) {
-        log("\nexo: panic while reporting a panic\n");
-        debug_exit(exit_panic);
-        for (;;)
-            x86_64::halt();
-    }
-    panicking = true;
-}
+constexpr unsigned nobody = ~0u;
+constinit std::atomic<unsigned> reporter{nobody}; // the CPU that reports a panic
+constinit local_apic* way_to_others = nullptr;
 
 [[noreturn]] void stop()
 {
     debug_exit(exit_panic);
-    for (;;)
-        x86_64::halt();
+    halt_for_good();
+}
+
+// The first CPU to panic stops the others and reports. A panic inside of the report ends it.
+void enter_panic()
+{
+    x86_64::disable_interrupts();
+    const unsigned self = way_to_others ? cpu_number() : 0;
+    unsigned expected = nobody;
+    if (!reporter.compare_exchange_strong(expected, self)) {
+        if (expected != self)
+            halt_for_good();
+        log("\nexo: panic while reporting a panic\n");
+        stop();
+    }
+    if (!way_to_others)
+        return;
+    way_to_others->send({.how = x86_64::interprocessor_interrupt::delivery::nmi,
+                         .whom = x86_64::interprocessor_interrupt::destination::all_others});
+    log("\nexo: CPU ", decimal{self}, " of ", decimal{cpu_count()}, " stops the others");
 }
 
 // Tells of the registers and calls that led to a trap.
@@ -116,6 +127,23 @@ void enter_panic()
 }
 
 } // namespace
+
+void stop_others_by(local_apic& apic) noexcept
+{
+    way_to_others = &apic;
+}
+
+bool panicking() noexcept
+{
+    return reporter.load() != nobody;
+}
+
+void halt_for_good() noexcept
+{
+    x86_64::disable_interrupts();
+    for (;;)
+        x86_64::halt();
+}
 
 void debug_exit(std::uint8_t code) noexcept
 {

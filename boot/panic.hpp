@@ -9,12 +9,19 @@
 #include <exo/base/address.hpp>
 
 #include "kernel_memory.hpp"
+#include "processors.hpp"
 
 namespace exo::boot {
 
 // Ends QEMU with status 2 * code + 1 if it has an isa-debug-exit device; returns otherwise.
 void debug_exit(std::uint8_t code) noexcept;
 inline constexpr std::uint8_t exit_done = 0, exit_panic = 1;
+
+// From here on there are other CPUs, which a panic stops by an NMI first.
+void stop_others_by(local_apic& apic) noexcept;
+// Whether a CPU has panicked: then an NMI means to halt for good.
+[[nodiscard]] bool panicking() noexcept;
+[[noreturn]] void halt_for_good() noexcept;
 
 // Reports what was interrupted, too. `about` is the address or number that the reason is about.
 [[noreturn]] void panic_in_trap(std::string_view reason, std::uint64_t about, const x86_64::trap_frame& frame) noexcept;

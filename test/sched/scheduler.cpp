@@ -390,6 +390,34 @@ TEST_CASE("a better thread that is woken from another CPU interrupts what runs o
     CHECK(woke == std::vector<std::uint64_t>{2'000'000, 10'000'000});
 }
 
+TEST_CASE("a thread that runs on another CPU is interrupted there if it is told of an interruption, and only then")
+{
+    world w{2};
+    const auto kicks = [&] {
+        std::uint64_t sum = 0;
+        for (const auto& p : w.processors)
+            sum += p.metrics().kicks.value();
+        return sum;
+    };
+    std::vector<std::uint64_t> sent;
+    auto& target = w.spawn("runs", [&] { w.machine.spend(milliseconds(2)); }, 1);
+    w.spawn("tells", [&] {
+        w.machine.spend(milliseconds(1));
+        const auto before = kicks();
+        w.sched.unpark(&target.task_);
+        sent.push_back(kicks() - before);
+        target.task_.interrupt_pending = true;
+        w.sched.unpark(&target.task_);
+        sent.push_back(kicks() - before);
+        w.sched.unpark(w.sched.current()); // here: it looks on its way out
+        w.sched.current()->interrupt_pending = true;
+        w.sched.unpark(w.sched.current());
+        sent.push_back(kicks() - before);
+    }, 0);
+    w.run();
+    CHECK(sent == std::vector<std::uint64_t>{0, 1, 1});
+}
+
 TEST_CASE("what a workload does shows in the metrics, each by its name")
 {
     world w;

@@ -301,11 +301,14 @@ public:
         interrupts_.restore(saved);
     }
 
+    // A thread that runs on another CPU is interrupted there if its interrupt_pending is set.
     void unpark(task* t) noexcept
     {
         const state saved = interrupts_.save_and_disable();
         if (take_from_sleep(*t))
             wake(here(), *t);
+        else if (many() && t->interrupt_pending.load(std::memory_order_relaxed))
+            interrupt(here(), *t);
         restore(saved);
     }
 
@@ -523,6 +526,13 @@ private:
             return false;
         note<&counters::wake_ups>();
         return true;
+    }
+    // After the exchange of its token: either its CPU is seen to run it, or it sees that it is wanted as it begins to run.
+    void interrupt(processor& p, task& t) noexcept
+    {
+        processor& there = processors_[t.cpu_.load(std::memory_order_acquire)];
+        if (&there != &p && t.on_cpu_.load(std::memory_order_seq_cst))
+            kick(p, there);
     }
     void wake(processor& p, task& t) noexcept
     {
@@ -1017,7 +1027,7 @@ private:
         p.previous_ = previous;
         if (many()) {
             previous->ran_until_ = p.charged_until_;
-            next->on_cpu_.store(true, std::memory_order_relaxed);
+            next->on_cpu_.exchange(true, std::memory_order_seq_cst);
             p.asked_ = {};
         }
         p.metrics_.switches.add();
