@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
-#include <exo/drivers/acpi.hpp>
+#include <exo/drivers/acpi/madt.hpp>
+#include <exo/drivers/acpi/soft_off.hpp>
+#include <exo/drivers/acpi/tables.hpp>
 #include <exo/drivers/counter_clock.hpp>
 #include <exo/drivers/counter_comparison.hpp>
 #include <exo/drivers/fw_cfg.hpp>
