@@ -51,6 +51,20 @@ template <class T>
 {
     return bytes.size() >= text.size() && std::memcmp(bytes.data(), text.data(), text.size()) == 0;
 }
+// Calls `visit(type, entry)` for each entry of a table of entries that begin with their type and length, a byte each.
+// Ends at one whose length is wrong: where the next begins is not known.
+template <class Visit>
+void for_each_entry(std::span<const std::byte> table, std::size_t first, Visit visit)
+{
+    constexpr std::size_t least = 2;
+    while (table.size() >= first + least) {
+        const std::size_t size = load<std::uint8_t>(table, first + 1);
+        if (size < least || size > table.size() - first)
+            return;
+        visit(load<std::uint8_t>(table, first), table.subspan(first, size));
+        first += size;
+    }
+}
 } // namespace detail
 
 template <Memory Map>
