@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include <exo/arch/x86_64/apic.hpp>
+#include <exo/arch/x86_64/apic_id.hpp>
 #include <exo/drivers/fw_cfg.hpp>
 #include <exo/drivers/pci.hpp>
 #include <exo/drivers/pic.hpp>
@@ -107,7 +108,7 @@ drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byt
     if (!madt)
         EXO_PANIC("the firmware's ACPI tables do not describe the interrupt controllers");
     soft_off_ = drivers::acpi::soft_off::find(*tables);
-    return drivers::acpi::interrupt_controllers::parse(*madt);
+    return drivers::acpi::interrupt_controllers::parse(*madt, x86_64::apic_id(x86_64::cpuid));
 }
 
 local_apic machine::take_over_interrupts()

@@ -15,7 +15,9 @@
 #include <exo/arch/x86_64/register_access.hpp>
 #include <exo/base/allocator.hpp>
 #include <exo/base/static_vector.hpp>
-#include <exo/drivers/acpi.hpp>
+#include <exo/drivers/acpi/madt.hpp>
+#include <exo/drivers/acpi/soft_off.hpp>
+#include <exo/drivers/acpi/tables.hpp>
 #include <exo/drivers/counter_clock.hpp>
 #include <exo/drivers/counter_comparison.hpp>
 #include <exo/drivers/io_apic.hpp>

@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
-#include <exo/drivers/acpi.hpp>
+#include <exo/drivers/acpi/madt.hpp>
+#include <exo/drivers/acpi/soft_off.hpp>
+#include <exo/drivers/acpi/tables.hpp>
 #include <exo/drivers/counter_clock.hpp>
 #include <exo/drivers/counter_comparison.hpp>
 #include <exo/drivers/fw_cfg.hpp>
@@ -171,10 +173,10 @@ TEST_CASE("ACPI: the interrupt controllers and the way to power off")
 {
     const firmware f = pc_firmware();
     auto tables = f.open(root_pointer(0x1000, 0)).value();
-    const auto found = acpi::interrupt_controllers::parse(*tables.find("APIC"));
+    const auto found = acpi::interrupt_controllers::parse(*tables.find("APIC"), 0);
     CHECK(found.local_apic == phys_addr{0xfee0'1000});
     REQUIRE(found.cpus.size() == 1);
-    CHECK(found.cpus[0] == 0);
+    CHECK(found.cpus[0].apic_id == 0);
     REQUIRE(found.io_apics.size() == 1);
     CHECK(found.io_apics[0].registers == phys_addr{0xfec0'0000});
     CHECK(found.route_of(5).input == 20);
@@ -237,7 +239,7 @@ TEST_CASE("ACPI: whichever byte of a table is wrong, it is refused or read withi
                         CHECK_FALSE((table == 0x5000 && acpi::soft_off::find(*tables)));
                     }
                     if (const auto madt = tables->find("APIC"))
-                        (void)acpi::interrupt_controllers::parse(*madt);
+                        (void)acpi::interrupt_controllers::parse(*madt, 0);
                     (void)acpi::soft_off::find(*tables);
                 }
             }
@@ -248,7 +250,7 @@ TEST_CASE("ACPI: whichever byte of a table is wrong, it is refused or read withi
     const auto& madt = f.memory.at(0x4000);
     for (std::size_t size = 0; size < madt.size(); ++size) {
         const firmware::bytes part(madt.begin(), madt.begin() + static_cast<std::ptrdiff_t>(size));
-        CHECK(acpi::interrupt_controllers::parse(part).io_apics.size() <= 1);
+        CHECK(acpi::interrupt_controllers::parse(part, 0).io_apics.size() <= 1);
     }
 }
 
