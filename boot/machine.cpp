@@ -108,6 +108,8 @@ drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byt
     if (!madt)
         EXO_PANIC("the firmware's ACPI tables do not describe the interrupt controllers");
     soft_off_ = drivers::acpi::soft_off::find(*tables);
+    if (const auto srat = tables->find("SRAT"))
+        affinities_ = *srat;
     return drivers::acpi::interrupt_controllers::parse(*madt, x86_64::apic_id(x86_64::cpuid));
 }
 
@@ -145,12 +147,15 @@ std::span<T> machine::take(std::size_t count, Args&&... args)
 void machine::start_processors(std::optional<phys_addr> startup)
 {
     static_vector<std::uint8_t, most_processors> others;
-    for (const std::uint32_t id : controllers_.cpus) {
+    for (const auto& cpu : controllers_.cpus) {
+        const std::uint32_t id = cpu.apic_id;
         if (id == apic_.id())
             continue;
         if (!startup || id >= most_processors || !others.try_push_back(static_cast<std::uint8_t>(id)))
             log_left_out(id, startup ? "its id is beyond 254" : "there is no page for it below 640 KiB");
     }
+    if (controllers_.left_out != 0)
+        boot::log("exo: ", decimal{controllers_.left_out}, " CPUs are left out: there are too many\n");
     if (!others.empty())
         start_processors(*startup, {others.begin(), others.size()});
     number_processors();
@@ -204,6 +209,10 @@ void machine::number_processors()
         apic_ids_[count++] = id;
     }
     set_cpu_count(count);
+    static_vector<x86_64::cpu_place, cpu_set::limit> places;
+    for (const std::uint8_t id : apic_ids_.first(count))
+        places.push_back({.apic_id = id, .node = drivers::acpi::proximity_domain(affinities_, id).value_or(0)});
+    topology_.emplace(x86_64::apic_id_layout::read(x86_64::cpuid), std::span{places.begin(), places.size()});
     signals_.emplace(apic_, apic_ids_);
     calls_.emplace(take<processor_calls::processor>(count), *signals_, cpu_);
     timer_.emplace(take<local_timer>(count, apic_, timing_.clock, timing_.apic_timer, vector::timer));

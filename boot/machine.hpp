@@ -9,6 +9,7 @@
 #include <span>
 #include <string_view>
 
+#include <exo/arch/x86_64/cpu_topology.hpp>
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/arch/x86_64/paging_entries.hpp>
@@ -17,6 +18,7 @@
 #include <exo/base/static_vector.hpp>
 #include <exo/drivers/acpi/madt.hpp>
 #include <exo/drivers/acpi/soft_off.hpp>
+#include <exo/drivers/acpi/srat.hpp>
 #include <exo/drivers/acpi/tables.hpp>
 #include <exo/drivers/counter_clock.hpp>
 #include <exo/drivers/counter_comparison.hpp>
@@ -106,6 +108,7 @@ public:
     using local_timer = drivers::local_apic_timer<x86_64::mmio_registers, clock_type>;
     using timer_type = timer_of_each_cpu<local_timer>;
     using cpu_control_type = processor_control;
+    using topology_type = x86_64::cpu_topology<>;
 #ifdef NDEBUG
     using heap_policy_type = mm::unchecked_heap;
 #else
@@ -135,6 +138,7 @@ public:
     [[nodiscard]] context_type& context() noexcept { return context_; }
     [[nodiscard]] timer_type& timer() noexcept { return *timer_; }
     [[nodiscard]] cpu_control_type& cpu_control() noexcept { return cpu_control_; }
+    [[nodiscard]] const topology_type& topology() noexcept { return *topology_; }
     [[nodiscard]] log_sink& log() noexcept { return log_; }
     [[nodiscard]] console_sink& console() noexcept { return console_; }
 
@@ -231,8 +235,9 @@ private:
     log_sink log_;
     console_sink console_;
 
-    // In this order: what fills controllers_ also fills soft_off_, and what makes apic_ fills io_apics_.
+    // In this order: what fills controllers_ also fills soft_off_ and affinities_, and what makes apic_ fills io_apics_.
     std::optional<drivers::acpi::soft_off> soft_off_;
+    std::span<const std::byte> affinities_; // the SRAT, if there is one
     drivers::acpi::interrupt_controllers controllers_;
     static_vector<drivers::io_apic<x86_64::mmio_registers>, 8> io_apics_;
     local_apic apic_;
@@ -251,6 +256,7 @@ private:
     std::span<drivers::starting_processor<>> starting_; // all but this one
     std::span<coming_processor> coming_;                // of the same
     std::span<std::uint8_t> apic_ids_;                  // by number
+    std::optional<topology_type> topology_;
     std::optional<processor_signals> signals_;
     std::optional<ipi_type> calls_;
     std::optional<timer_type> timer_;

@@ -82,6 +82,19 @@ struct heap_policy_of<P> {
     using type = typename P::heap_policy_type;
 };
 
+// Where it says nothing of which CPUs are near each other, all are alike.
+template <class P>
+struct topology_of {
+    using type = hal::flat_topology<>;
+    static type make(P& platform) { return type{platform.cpu().cpu_limit()}; }
+};
+template <class P>
+    requires requires { typename P::topology_type; }
+struct topology_of<P> {
+    using type = typename P::topology_type;
+    static const type& make(P& platform) { return platform.topology(); }
+};
+
 template <class P>
 class kernel_system {
     // What the scheduler has done at its turning points.
@@ -134,7 +147,7 @@ public:
     using real_time_type = sched::throttled<sched::fixed_priority>;
     using policy_type = sched::run_queue<sched::deadline, real_time_type, sched::fair>;
     using scheduler_type =
-        sched::scheduler<policy_type, hal::flat_topology<>, typename P::context_type, typename P::interrupts_type,
+        sched::scheduler<policy_type, typename topology_of<P>::type, typename P::context_type, typename P::interrupts_type,
                          typename P::cpu_type, typename P::clock_type, typename P::timer_type,
                          typename P::cpu_control_type, scheduler_hooks>;
     using task_type = typename scheduler_type::task;
@@ -304,7 +317,7 @@ protected:
           frames_{platform.interrupts(), platform.cpu(), early_.first, early_.records, early_.frame_caches},
           heap_{platform.phys(), give(frames_, early_.left), platform.interrupts(), platform.cpu(),
                 early_.heap_caches},
-          heap_for_use_{filtered(platform, heap_)}, hooks_{*this}, topology_{platform.cpu().cpu_limit()},
+          heap_for_use_{filtered(platform, heap_)}, hooks_{*this}, topology_{topology_of<P>::make(platform)},
           scheduler_{early_.processors, topology_, platform.context(), platform.interrupts(), platform.cpu(),
                      platform.clock(), platform.timer(), platform.cpu_control(), hooks_},
           parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
@@ -448,7 +461,7 @@ private:
     heap_type heap_;
     allocator& heap_for_use_;
     scheduler_hooks hooks_;
-    hal::flat_topology<> topology_;
+    decltype(topology_of<P>::make(std::declval<P&>())) topology_;
     scheduler_type scheduler_;
     sync::parker_adapter<scheduler_type, scheduler_type> parker_;
     mm::frame_pages<frames_type, typename P::phys_type> pages_;

@@ -8,9 +8,11 @@
 //  2. kernel.run(), with interrupts on, calls attach(kernel) first: now stacks can be allocated, and the interrupt
 //     handlers may be pointed at the kernel's entry points. Then it turns into the boot CPU's idle thread, and starts a
 //     thread, in which start_devices(kernel) finds disks and console; it may sleep.
+//     Each other CPU calls run_processor() when attach() has begun, on a stack of its own, interrupts on.
 //  3. That thread mounts the root and becomes PID 1.
 //
-// What a platform may leave out: kick(cpu), which makes another CPU call on_kick(), if it has one CPU;
+// What a platform may leave out: kick(cpu), which makes another CPU call on_kick(), if it has one CPU; topology_type and
+// topology() -> const topology_type& (hal/topology.hpp), where all CPUs are alike;
 // filter_heap(allocator&) -> allocator&, put before the kernel's heap, to fail on purpose; heap_policy_type
 // (mm/heap_policy.hpp), if misuse of the heap is to be found; and
 // root_file_system(kernel&) -> result<ref<fs::file_system>>, if the root is not an ext2 on disk 0.
