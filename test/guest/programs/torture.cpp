@@ -1,0 +1,368 @@
+// Processes on all CPUs that fork, execute, map, protect, write, pipe, signal and migrate for some time, in an order that
+// a seed gives. What is wrong is told, with status 1; a wake-up that is lost ends in the time-out of whoever runs this.
+//
+// Arguments: seconds, seed, processes (default: two for each CPU).
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace {
+
+constexpr size_t page = 4096;
+const char* self;
+unsigned long seed;
+uint64_t state;
+long cpus;
+sigjmp_buf back;
+volatile sig_atomic_t queued;
+
+// What the processes have in common.
+struct common {
+    std::atomic<uint64_t> sum;     // of what was added
+    std::atomic<uint64_t> latest;  // reading of the clock, on any CPU
+    std::atomic<uint64_t> added;   // by each, as it counted itself
+    std::atomic<uint64_t> rounds;
+};
+common* shared;
+
+[[noreturn]] void wrong(const char* what, long a = 0, long b = 0)
+{
+    printf("WRONG: seed %lu, process %d: %s (%ld, %ld, errno %d)\n", seed, getpid(), what, a, b, errno);
+    fflush(stdout);
+    _exit(1);
+}
+void must(bool holds, const char* what, long a = 0, long b = 0)
+{
+    if (!holds)
+        wrong(what, a, b);
+}
+
+uint64_t next()
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+uint64_t now()
+{
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<uint64_t>(t.tv_sec) * 1000000000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+void wait_for(pid_t child, int expected)
+{
+    int status = 0;
+    pid_t got;
+    while ((got = waitpid(child, &status, 0)) < 0 && errno == EINTR) {
+    }
+    must(got == child, "another child, or none", got, child);
+    must(status == expected, "status of a child", status, expected);
+}
+
+uint64_t* map_pages(size_t pages, int flags = MAP_PRIVATE)
+{
+    void* at = mmap(nullptr, pages * page, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    must(at != MAP_FAILED, "mmap", static_cast<long>(pages));
+    return static_cast<uint64_t*>(at);
+}
+void fill(uint64_t* at, size_t pages, uint64_t stamp)
+{
+    for (size_t i = 0; i < pages; ++i)
+        at[i * page / 8 + stamp % 512] = stamp + i;
+}
+void verify(const uint64_t* at, size_t pages, uint64_t stamp)
+{
+    for (size_t i = 0; i < pages; ++i)
+        must(at[i * page / 8 + stamp % 512] == stamp + i, "contents of a page", static_cast<long>(i),
+             static_cast<long>(at[i * page / 8 + stamp % 512]));
+}
+
+// Each of two has its own after a fork.
+void forks()
+{
+    const size_t pages = 1 + next() % 64;
+    const uint64_t stamp = next();
+    uint64_t* at = map_pages(pages);
+    fill(at, pages, stamp);
+    const pid_t child = fork();
+    must(child >= 0, "fork");
+    if (child == 0) {
+        verify(at, pages, stamp);
+        fill(at, pages, stamp * 3);
+        verify(at, pages, stamp * 3);
+        const pid_t grandchild = fork();
+        must(grandchild >= 0, "fork");
+        if (grandchild == 0) {
+            verify(at, pages, stamp * 3);
+            _exit(5);
+        }
+        munmap(at, pages * page);
+        wait_for(grandchild, 5 << 8);
+        _exit(static_cast<int>(stamp & 0x7f));
+    }
+    verify(at, pages, stamp);
+    fill(at, pages, stamp * 5);
+    wait_for(child, static_cast<int>(stamp & 0x7f) << 8);
+    verify(at, pages, stamp * 5);
+    munmap(at, pages * page);
+}
+
+void executes()
+{
+    const int code = static_cast<int>(next() % 100);
+    const pid_t child = next() % 2 ? fork() : vfork();
+    must(child >= 0, "fork");
+    if (child == 0) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", code);
+        char* const arguments[] = {const_cast<char*>(self), const_cast<char*>("exit"), text, nullptr};
+        execv(self, arguments);
+        _exit(111);
+    }
+    wait_for(child, code << 8);
+}
+
+// What may not be written stays as it is, and what is gone is gone.
+void protects()
+{
+    const size_t pages = 2 + next() % 100;
+    const uint64_t stamp = next();
+    uint64_t* volatile at = map_pages(pages);
+    fill(at, pages, stamp);
+    must(mprotect(at, pages * page, PROT_READ) == 0, "mprotect");
+    verify(at, pages, stamp);
+    volatile bool stopped = false;
+    if (sigsetjmp(back, 1) == 0)
+        *static_cast<volatile uint64_t*>(at + (next() % pages) * page / 8) = 1;
+    else
+        stopped = true;
+    must(stopped, "a page that may not be written was");
+    must(mprotect(at + page / 8, page, PROT_READ | PROT_WRITE) == 0, "mprotect");
+    at[page / 8 + stamp % 512] = stamp + 1;
+    verify(at, pages, stamp);
+    munmap(at, pages * page);
+    stopped = false;
+    if (sigsetjmp(back, 1) == 0)
+        (void)*static_cast<volatile uint64_t*>(at);
+    else
+        stopped = true;
+    must(stopped, "a page that is unmapped was read");
+}
+
+// Two that wait for each other many times, wherever they run.
+void pipes()
+{
+    int there[2], here[2];
+    must(pipe(there) == 0 && pipe(here) == 0, "pipe");
+    const unsigned rounds = 1 + next() % 100;
+    const pid_t child = fork();
+    must(child >= 0, "fork");
+    const auto pass = [](int from, int to, uint64_t add) {
+        uint64_t value = 0;
+        ssize_t got;
+        while ((got = read(from, &value, sizeof value)) < 0 && errno == EINTR) {
+        }
+        must(got == sizeof value, "read from a pipe", got);
+        value += add;
+        must(write(to, &value, sizeof value) == sizeof value, "write to a pipe");
+    };
+    if (child == 0) {
+        for (unsigned i = 0; i < rounds; ++i)
+            pass(there[0], here[1], 7);
+        _exit(0);
+    }
+    uint64_t value = 0;
+    must(write(there[1], &value, sizeof value) == sizeof value, "write to a pipe");
+    for (unsigned i = 1; i < rounds; ++i)
+        pass(here[0], there[1], 1);
+    must(read(here[0], &value, sizeof value) == sizeof value, "read from a pipe");
+    must(value == uint64_t{rounds} * 8 - 1, "what went round", static_cast<long>(value), rounds);
+    wait_for(child, 0);
+    for (const int fd : {there[0], there[1], here[0], here[1]})
+        close(fd);
+}
+
+// One that gets signals ends whatever it is at.
+void signals()
+{
+    sigset_t set, before;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, &before);
+    const int count = static_cast<int>(1 + next() % 20);
+    const bool spins = next() % 2;
+    const pid_t child = fork();
+    must(child >= 0, "fork");
+    if (child == 0) {
+        queued = 0;
+        sigprocmask(SIG_UNBLOCK, &set, nullptr);
+        kill(getppid(), SIGUSR1);
+        if (spins) {
+            while (queued < count) {
+            }
+        } else {
+            sigprocmask(SIG_BLOCK, &set, nullptr);
+            while (queued < count)
+                sigsuspend(&before);
+        }
+        for (;;)
+            pause(); // until it is ended
+    }
+    const timespec limit{60, 0};
+    int got;
+    while ((got = sigtimedwait(&set, nullptr, &limit)) < 0 && errno == EINTR) {
+    }
+    must(got == SIGUSR1, "no signal from a child", got);
+    for (int i = 0; i < count; ++i)
+        must(sigqueue(child, SIGRTMIN, sigval{}) == 0, "sigqueue");
+    if (!spins)
+        usleep(static_cast<useconds_t>(next() % 2000));
+    must(kill(child, SIGKILL) == 0, "kill");
+    wait_for(child, SIGKILL);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+// Queued signals come all, to one that runs, sleeps, or is in between.
+void counted_signals()
+{
+    const int count = static_cast<int>(1 + next() % 20);
+    const bool spins = next() % 2;
+    sigset_t set, before;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &set, &before);
+    const pid_t child = fork();
+    must(child >= 0, "fork");
+    if (child == 0) {
+        queued = 0;
+        sigset_t open = before;
+        sigdelset(&open, SIGRTMIN);
+        if (spins) {
+            sigprocmask(SIG_SETMASK, &open, nullptr);
+            while (queued < count) {
+            }
+        } else {
+            while (queued < count)
+                sigsuspend(&open);
+        }
+        _exit(queued == count ? 0 : 3);
+    }
+    for (int i = 0; i < count; ++i)
+        must(sigqueue(child, SIGRTMIN, sigval{}) == 0, "sigqueue");
+    wait_for(child, 0);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+// After the call a process runs where it may.
+void migrates()
+{
+    cpu_set_t one, all;
+    must(sched_getaffinity(0, sizeof all, &all) == 0, "sched_getaffinity");
+    for (int i = 0; i < 8; ++i) {
+        const int cpu = static_cast<int>(next() % static_cast<unsigned long>(cpus));
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        must(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity", cpu);
+        must(sched_getcpu() == cpu, "runs where it may not", sched_getcpu(), cpu);
+    }
+    must(sched_setaffinity(0, sizeof all, &all) == 0, "sched_setaffinity");
+}
+
+// The clock never goes back, whichever CPU is asked.
+void clocks()
+{
+    for (int i = 0; i < 200; ++i) {
+        const uint64_t before = shared->latest.load();
+        const uint64_t t = now();
+        must(t >= before, "the clock went back", static_cast<long>(t), static_cast<long>(before));
+        uint64_t seen = before;
+        while (seen < t && !shared->latest.compare_exchange_weak(seen, t)) {
+        }
+    }
+}
+
+uint64_t added;
+void adds()
+{
+    for (int i = 0; i < 1000; ++i) {
+        shared->sum.fetch_add(1);
+        ++added;
+    }
+}
+
+[[noreturn]] void work(uint64_t until)
+{
+    void (*const steps[])() = {forks, executes, protects, pipes, signals, counted_signals, migrates, clocks, adds};
+    uint64_t rounds = 0;
+    for (; now() < until; ++rounds)
+        steps[next() % (sizeof steps / sizeof steps[0])]();
+    shared->rounds.fetch_add(rounds);
+    must(waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD, "a child is left");
+    shared->added.fetch_add(added);
+    _exit(0);
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    self = argv[0];
+    if (argc == 3 && !strcmp(argv[1], "exit"))
+        return atoi(argv[2]);
+    const uint64_t seconds = argc > 1 ? strtoul(argv[1], nullptr, 10) : 5;
+    seed = argc > 2 ? strtoul(argv[2], nullptr, 10) : 1;
+    cpu_set_t all;
+    sched_getaffinity(0, sizeof all, &all);
+    cpus = CPU_COUNT(&all);
+    const long processes = argc > 3 ? strtol(argv[3], nullptr, 10) : 2 * cpus;
+    shared = reinterpret_cast<common*>(map_pages(1, MAP_SHARED));
+
+    struct sigaction action{};
+    action.sa_handler = [](int) { siglongjmp(back, 1); };
+    sigaction(SIGSEGV, &action, nullptr);
+    action.sa_handler = [](int) { queued = queued + 1; };
+    sigaction(SIGRTMIN, &action, nullptr);
+    action.sa_handler = [](int) {};
+    sigaction(SIGUSR1, &action, nullptr);
+
+    const uint64_t until = now() + seconds * 1000000000;
+    for (long i = 0; i < processes; ++i) {
+        const pid_t child = fork();
+        must(child >= 0, "fork");
+        if (child == 0) {
+            state = (seed * 0x9e3779b97f4a7c15 ^ static_cast<uint64_t>(i + 1) * 0xbf58476d1ce4e5b9) | 1;
+            work(until);
+        }
+    }
+    int failed = 0;
+    for (long i = 0; i < processes; ++i) {
+        int status = 0;
+        must(wait(&status) > 0, "wait");
+        failed += status != 0;
+    }
+    must(wait(nullptr) < 0 && errno == ECHILD, "a child is left");
+    must(failed == 0, "processes failed", failed);
+    must(shared->sum.load() == shared->added.load(), "additions are lost");
+    printf("%ld processes on %ld CPUs, seed %lu: all right\n", processes, cpus, seed);
+    fprintf(stderr, "%lu rounds\n", static_cast<unsigned long>(shared->rounds.load()));
+}
