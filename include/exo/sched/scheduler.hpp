@@ -987,6 +987,8 @@ private:
         turn_start begins{.at = p.charged_until_, .woken = instant::never()};
         if constexpr (Recording::on)
             begins.woken = record_wake_up(p, *next);
+        if (many() && (next != previous || next != &p.idle_)) // what it runs may be less urgent than when it asked
+            p.asked_ = {};
         if (next == previous) {
             if (many())
                 settle(p);
@@ -996,7 +998,6 @@ private:
         if (many()) {
             previous->ran_until_ = p.charged_until_;
             next->on_cpu_.store(true, std::memory_order_relaxed);
-            p.asked_ = {};
         }
         p.metrics_.switches.add();
         if (next == &p.idle_)
