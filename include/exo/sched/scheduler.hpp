@@ -977,6 +977,8 @@ private:
     void switch_to_next(processor& p, bool voluntary) noexcept
     {
         task* previous = p.current_;
+        if (many()) // of several that come back at once
+            p.displaced_ |= p.queue_.next_release() <= p.charged_until_;
         auto* next = static_cast<task*>(p.queue_.pick(p.charged_until_));
         if (!next)
             next = &p.idle_;
