@@ -455,6 +455,36 @@ TEST_CASE("a thread that uses up its runtime waits for its next period, and hear
     check_clean(machine);
 }
 
+TEST_CASE("a thread that uses up its runtime on the way to sleep hears of it, and does not sleep")
+{
+    unsigned on_the_way = 0;
+    for (unsigned seed = 0; seed < 100; ++seed) {
+        INFO("seed " << seed);
+        simulated_kernel machine{2048};
+        instant before{}, heard{};
+        const auto handler = machine.add([&](view& self) {
+            heard = machine.kernel().now();
+            self.sigreturn();
+        });
+        machine.run([&](view& self) {
+            CHECK(set_action(self, machine, signal::sigxcpu, handler) == 0);
+            CHECK(set_attributes(self, 0, deadline_record(2 * ms, 10 * ms, 10 * ms, 4)) == 0);
+            sleep_for(self, 20 * ms);
+            self.spend(microseconds(1'995));
+            before = machine.kernel().now();
+            machine.platform().cpus_.explore(seed);
+            sleep_for(self, 100 * ms);
+            self.exit(0);
+        });
+        if (heard != instant{}) {
+            ++on_the_way;
+            CHECK(heard < before + milliseconds(20));
+        }
+        check_clean(machine);
+    }
+    CHECK(on_the_way > 30);
+}
+
 TEST_CASE("a thread of higher priority runs first, and fair ones by their nice values")
 {
     simulated_kernel machine;

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <random>
 #include <string>
@@ -319,6 +320,29 @@ TEST_CASE("the most urgent threads of the machine run, wherever they wake")
     });
     CHECK(w.all_ended());
     CHECK(moments > 1000);
+}
+
+TEST_CASE("a CPU whose thread becomes less urgent asks those again that had nothing for it")
+{
+    auto w = make_world({.cores = 2});
+    const auto start = [&](unsigned priority, unsigned cpu, cpu_set allowed, std::function<void()> body) {
+        auto& t = w.make("fifo", std::move(body));
+        t.task_.set(fifo(priority));
+        t.task_.set_affinity(allowed);
+        w.sched.start(t.task_, cpu);
+    };
+    const auto work = [&] { w.machine.spend(milliseconds(2)); };
+    start(50, 0, everywhere, work);
+    start(40, 0, cpus({0}), work); // for which CPU 1 asks
+    instant moved{};
+    start(30, 1, everywhere, [&] {
+        w.machine.spend(milliseconds(1));
+        w.sched.set_parameters(*w.sched.current(), fifo(10));
+        w.machine.spend(milliseconds(1));
+    });
+    start(20, 0, everywhere, [&] { moved = w.sched.now(); });
+    w.run();
+    CHECK(moved == instant{} + milliseconds(1));
 }
 
 TEST_CASE("a thread that runs where it may no longer leaves before the call returns, and others soon")

@@ -55,11 +55,26 @@ TEST_CASE("a metric is the sum over all CPUs, read by its name")
 TEST_CASE("metrics that are compiled out take no room")
 {
     static_assert(std::is_empty_v<trace::counter<trace::not_recording>>);
+    static_assert(std::is_empty_v<trace::episode_counter<trace::not_recording>>);
     static_assert(sizeof(with_nothing_recorded) <= 5);
     room<trace::not_recording> counted;
     counted.hits.add(5);
     counted.misses.add(5);
     CHECK(counted.hits.value() + counted.misses.value() == 0);
+}
+
+TEST_CASE("an episode counts once, and the next one again")
+{
+    trace::episode_counter<trace::recording> delays;
+    delays.end_episode();
+    CHECK(delays.value() == 0);
+    for (std::uint64_t episode = 1; episode < 4; ++episode) {
+        CHECK(delays.add() == 1);
+        CHECK(delays.add() == 0);
+        CHECK(delays.value() == episode);
+        delays.end_episode();
+        CHECK(delays.value() == episode);
+    }
 }
 
 TEST_CASE("Prometheus text names, explains and types every metric")

@@ -20,25 +20,25 @@ struct queue_metrics {
         return {{"exo_sched_queue_length", "Threads that wait for a CPU, by class", trace::metric_kind::gauge, which},
                 [](const Processor& p) noexcept -> std::uint64_t { return p.queue().template get<Policy>().size(); }};
     }
-    template <class Policy, auto Count>
+    template <class Policy, std::uint64_t (*Count)(const Policy&)>
     static constexpr row counts(std::string_view name, std::string_view help)
     {
         return {{name, help, trace::metric_kind::counter},
-                [](const Processor& p) noexcept { return (p.queue().template get<Policy>().*Count)(); }};
+                [](const Processor& p) noexcept { return Count(p.queue().template get<Policy>()); }};
     }
 
     static constexpr row table[] = {
         length<deadline>("{class=\"deadline\"}"),
         length<RealTime>("{class=\"real_time\"}"),
         length<fair>("{class=\"fair\"}"),
-        counts<deadline, &deadline::overruns>("exo_sched_deadline_overruns_total",
-                                              "Times that a deadline thread used up its runtime and had more to do"),
-        counts<deadline, &deadline::throttles>("exo_sched_deadline_throttles_total",
-                                               "Times that a deadline thread waited for its next period"),
-        counts<deadline, &deadline::misses>("exo_sched_deadline_misses_total",
-                                            "Activations of deadline threads that lasted beyond their deadline"),
-        counts<RealTime, &RealTime::throttles>("exo_sched_real_time_throttles_total",
-                                               "Periods in which real-time threads used up their share of a CPU"),
+        counts<deadline, [](const deadline& d) { return d.overruns(); }>(
+            "exo_sched_deadline_overruns_total", "Times that a deadline thread used up its runtime and had more to do"),
+        counts<deadline, [](const deadline& d) { return d.throttles(); }>(
+            "exo_sched_deadline_throttles_total", "Times that a deadline thread waited for its next period"),
+        counts<deadline, [](const deadline& d) { return d.misses(); }>(
+            "exo_sched_deadline_misses_total", "Activations of deadline threads that lasted beyond their deadline"),
+        counts<RealTime, [](const RealTime& r) { return r.throttles(); }>(
+            "exo_sched_real_time_throttles_total", "Periods in which real-time threads used up their share of a CPU"),
         {{"exo_sched_time_idle_ns_total", "Time that CPUs had nothing to run", trace::metric_kind::counter},
          [](const Processor& p) noexcept { return static_cast<std::uint64_t>(p.idle_time().nanoseconds()); }},
     };

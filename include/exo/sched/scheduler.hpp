@@ -1009,6 +1009,8 @@ private:
     void switch_to_next(processor& p, bool voluntary) noexcept
     {
         task* previous = p.current_;
+        if (many()) // of several that come back at once
+            p.displaced_ |= p.queue_.next_release() <= p.charged_until_;
         auto* next = static_cast<task*>(p.queue_.pick(p.charged_until_));
         if (!next)
             next = &p.idle_;
@@ -1019,6 +1021,8 @@ private:
         turn_start begins{.at = p.charged_until_, .woken = instant::never()};
         if constexpr (Recording::on)
             begins.woken = record_wake_up(p, *next);
+        if (many() && (next != previous || next != &p.idle_)) // what it runs may be less urgent than when it asked
+            p.asked_ = {};
         if (next == previous) {
             if (many())
                 settle(p);
@@ -1028,7 +1032,6 @@ private:
         if (many()) {
             previous->ran_until_ = p.charged_until_;
             next->on_cpu_.exchange(true, std::memory_order_seq_cst);
-            p.asked_ = {};
         }
         p.metrics_.switches.add();
         if (next == &p.idle_)

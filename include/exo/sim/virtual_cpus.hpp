@@ -113,7 +113,12 @@ public:
 
     // hal::InterruptControl. Outside of run the caller stands in for CPU 0 with interrupts off.
     using state = bool;
-    [[nodiscard]] state save_and_disable() noexcept { return running_ && std::exchange(running_->enabled, false); }
+    [[nodiscard]] state save_and_disable() noexcept
+    {
+        if (enabled())
+            wander();
+        return running_ && std::exchange(running_->enabled, false);
+    }
     void restore(const state& saved) noexcept
     {
         EXO_CHECK(running_ || !saved);
@@ -122,10 +127,7 @@ public:
         EXO_CHECK(!running_->enabled); // they nest
         running_->enabled = true;
         deliver();
-        if (exploring_ && random_() % 4 == 0) {
-            pause(now_ + nanoseconds(random_() % 2 ? 0 : static_cast<int>(random_() % 50'000)));
-            deliver();
-        }
+        wander();
     }
     [[nodiscard]] bool enabled() const noexcept { return running_ && running_->enabled; }
 
@@ -209,6 +211,14 @@ private:
     {
         running_->resumes = until;
         fibers_.switch_to(running_->at, host_);
+    }
+
+    void wander() noexcept
+    {
+        if (exploring_ && random_() % 4 == 0) {
+            pause(now_ + nanoseconds(random_() % 2 ? 0 : static_cast<int>(random_() % 50'000)));
+            deliver();
+        }
     }
 
     // Each handler may end on another CPU than it began.

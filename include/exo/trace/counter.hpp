@@ -40,6 +40,37 @@ public:
     [[nodiscard]] std::uint64_t value() const noexcept { return 0; }
 };
 
+// Counts, for one writer at a time, episodes in which something was seen, however often.
+template <class Recording>
+class episode_counter {
+public:
+    // What the count grew by: one, or nothing when the episode is counted already.
+    std::uint64_t add() noexcept
+    {
+        const std::uint64_t before = twice_.load(std::memory_order_relaxed);
+        if (before % 2 != 0)
+            return 0;
+        twice_.store(before + 3, std::memory_order_relaxed);
+        return 1;
+    }
+    void end_episode() noexcept
+    {
+        twice_.store(twice_.load(std::memory_order_relaxed) & ~std::uint64_t{1}, std::memory_order_relaxed);
+    }
+    [[nodiscard]] std::uint64_t value() const noexcept { return twice_.load(std::memory_order_relaxed) / 2; }
+
+private:
+    std::atomic<std::uint64_t> twice_{}; // and one more when the episode is counted
+};
+
+template <>
+class episode_counter<not_recording> {
+public:
+    std::uint64_t add() noexcept { return 0; }
+    void end_episode() noexcept {}
+    [[nodiscard]] std::uint64_t value() const noexcept { return 0; }
+};
+
 // Counts for any number of writers, where events are rare or no CPU owns them; with subtract(), what there is now.
 template <class Recording>
 class shared_counter {

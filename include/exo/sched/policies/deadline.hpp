@@ -29,20 +29,23 @@
 
 namespace exo::sched {
 
-class deadline {
+struct deadline_parameters {
+    duration runtime{};
+    duration deadline{};    // relative
+    duration period{};      // zero: the same as the deadline
+    bool signals_overrun{}; // SCHED_FLAG_DL_OVERRUN
+
+    // How far apart the beginnings of the periods are.
+    [[nodiscard]] duration interval() const { return period == duration{} ? deadline : period; }
+    friend bool operator==(const deadline_parameters&, const deadline_parameters&) = default;
+};
+
+template <class Recording>
+class basic_deadline {
 public:
     static constexpr duration least_runtime = nanoseconds(1024); // as Linux: 1 << DL_SCALE
 
-    struct parameters {
-        duration runtime{};
-        duration deadline{};    // relative
-        duration period{};      // zero: the same as the deadline
-        bool signals_overrun{}; // SCHED_FLAG_DL_OVERRUN
-
-        // How far apart the beginnings of the periods are.
-        [[nodiscard]] duration interval() const { return period == duration{} ? deadline : period; }
-        friend bool operator==(const parameters&, const parameters&) = default;
-    };
+    using parameters = deadline_parameters;
 
     // Whether they make sense: least_runtime <= runtime <= deadline <= period, else EINVAL (sched_setattr(2)).
     [[nodiscard]] static result<> check(const parameters& p)
@@ -59,7 +62,7 @@ public:
     class entity {
     public:
         // `p` passes check(). What was used under the former parameters counts on.
-        void set(const deadline::parameters& p)
+        void set(const deadline_parameters& p)
         {
             EXO_CHECK(check(p) && where_ == place::outside);
             give_back_later();
@@ -69,7 +72,7 @@ public:
                 left_ = left_ - returning_[i].amount;
             active_ = false;
         }
-        [[nodiscard]] deadline::parameters parameters() const { return parameters_; }
+        [[nodiscard]] deadline_parameters parameters() const { return parameters_; }
 
         // Of its latest activation.
         [[nodiscard]] instant absolute_deadline() const { return deadline_; }
@@ -97,7 +100,7 @@ public:
         }
 
     private:
-        friend deadline;
+        friend basic_deadline;
         enum class place : std::uint8_t { outside, ready, waiting };
         struct amount_returning {
             instant when;
@@ -143,7 +146,7 @@ public:
             began_ = when;
             deadline_ = when + parameters_.deadline;
             active_ = true;
-            missed_ = false;
+            misses_.end_episode();
         }
 
         // It has work from now on, after it had none.
@@ -177,7 +180,6 @@ public:
         instant deadline_{};
         place where_{place::outside};
         bool active_{};
-        bool missed_{};
         bool signal_due_{};
         std::uint8_t returning_count_{};
         duration left_{};
@@ -185,10 +187,10 @@ public:
         instant began_{}; // the activation
         instant busy_since_{};
         instant release_{}; // while it waits
-        deadline::parameters parameters_{};
+        deadline_parameters parameters_{};
         amount_returning returning_[returning_limit]{}; // by time
-        trace::counter<trace::recording> overruns_;
-        trace::counter<trace::recording> misses_;
+        [[no_unique_address]] trace::counter<Recording> overruns_;
+        [[no_unique_address]] trace::episode_counter<Recording> misses_;
     };
 
     // Whether a thread that sleeps and wakes before its deadline keeps it, if the budget left is no more than
@@ -246,11 +248,8 @@ public:
     {
         e.left_ = e.left_ - ran;
         e.used_ += ran;
-        if (now > e.deadline_ && !e.missed_) {
-            e.missed_ = true;
-            e.misses_.add();
-            misses_.add();
-        }
+        if (now > e.deadline_)
+            misses_.add(e.misses_.add());
         return e.left_ <= duration{};
     }
     [[nodiscard]] instant turn_ends(const entity& e, instant now) const noexcept
@@ -342,10 +341,12 @@ private:
     entity* running_{};
     std::size_t size_{};
     bool keeps_deadlines_{};
-    trace::counter<trace::recording> overruns_;
-    trace::counter<trace::recording> throttles_;
-    trace::counter<trace::recording> misses_;
+    [[no_unique_address]] trace::counter<Recording> overruns_;
+    [[no_unique_address]] trace::counter<Recording> throttles_;
+    [[no_unique_address]] trace::counter<Recording> misses_;
 };
+
+class deadline : public basic_deadline<trace::recording> {};
 static_assert(SchedPolicy<deadline>);
 
 } // namespace exo::sched

@@ -18,7 +18,7 @@
 
 namespace exo::sched {
 
-template <SchedPolicy Policy>
+template <SchedPolicy Policy, class Recording = trace::recording>
 class throttled {
 public:
     using parameters = typename Policy::parameters;
@@ -138,7 +138,7 @@ private:
     instant period_ends_;
     duration used_;    // in the period
     bool held_back_{}; // the one that runs, whose turn is not over
-    trace::counter<trace::recording> throttles_;
+    [[no_unique_address]] trace::counter<Recording> throttles_;
 };
 
 } // namespace exo::sched
