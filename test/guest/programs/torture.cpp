@@ -10,7 +10,6 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +18,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <atomic>
 
 namespace {
 
@@ -32,12 +29,26 @@ long cpus;
 sigjmp_buf back;
 volatile sig_atomic_t queued;
 
+struct shared_number {
+    uint64_t value;
+
+    uint64_t load() const { return __atomic_load_n(&value, __ATOMIC_SEQ_CST); }
+    void add(uint64_t n) { __atomic_fetch_add(&value, n, __ATOMIC_SEQ_CST); }
+    // Makes it no less than n.
+    void raise(uint64_t n)
+    {
+        uint64_t seen = load();
+        while (seen < n && !__atomic_compare_exchange_n(&value, &seen, n, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        }
+    }
+};
+
 // What the processes have in common.
 struct common {
-    std::atomic<uint64_t> sum;     // of what was added
-    std::atomic<uint64_t> latest;  // reading of the clock, on any CPU
-    std::atomic<uint64_t> added;   // by each, as it counted itself
-    std::atomic<uint64_t> rounds;
+    shared_number sum;    // of what was added
+    shared_number added;  // by each, as it counted itself
+    shared_number latest; // reading of the clock, on any CPU
+    shared_number rounds;
 };
 common* shared;
 
@@ -197,8 +208,17 @@ void pipes()
     must(read(here[0], &value, sizeof value) == sizeof value, "read from a pipe");
     must(value == uint64_t{rounds} * 8 - 1, "what went round", static_cast<long>(value), rounds);
     wait_for(child, 0);
-    for (const int fd : {there[0], there[1], here[0], here[1]})
+    const int all[] = {there[0], there[1], here[0], here[1]};
+    for (const int fd : all)
         close(fd);
+}
+
+void queue_to(pid_t target)
+{
+    while (sigqueue(target, SIGRTMIN, sigval{}) != 0) {
+        must(errno == EAGAIN, "sigqueue"); // too many wait already
+        usleep(100);
+    }
 }
 
 // One that gets signals ends whatever it is at.
@@ -234,7 +254,7 @@ void signals()
     }
     must(got == SIGUSR1, "no signal from a child", got);
     for (int i = 0; i < count; ++i)
-        must(sigqueue(child, SIGRTMIN, sigval{}) == 0, "sigqueue");
+        queue_to(child);
     if (!spins)
         usleep(static_cast<useconds_t>(next() % 2000));
     must(kill(child, SIGKILL) == 0, "kill");
@@ -268,7 +288,7 @@ void counted_signals()
         _exit(queued == count ? 0 : 3);
     }
     for (int i = 0; i < count; ++i)
-        must(sigqueue(child, SIGRTMIN, sigval{}) == 0, "sigqueue");
+        queue_to(child);
     wait_for(child, 0);
     sigprocmask(SIG_SETMASK, &before, nullptr);
 }
@@ -295,9 +315,7 @@ void clocks()
         const uint64_t before = shared->latest.load();
         const uint64_t t = now();
         must(t >= before, "the clock went back", static_cast<long>(t), static_cast<long>(before));
-        uint64_t seen = before;
-        while (seen < t && !shared->latest.compare_exchange_weak(seen, t)) {
-        }
+        shared->latest.raise(t);
     }
 }
 
@@ -305,7 +323,7 @@ uint64_t added;
 void adds()
 {
     for (int i = 0; i < 1000; ++i) {
-        shared->sum.fetch_add(1);
+        shared->sum.add(1);
         ++added;
     }
 }
@@ -316,9 +334,9 @@ void adds()
     uint64_t rounds = 0;
     for (; now() < until; ++rounds)
         steps[next() % (sizeof steps / sizeof steps[0])]();
-    shared->rounds.fetch_add(rounds);
+    shared->rounds.add(rounds);
     must(waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD, "a child is left");
-    shared->added.fetch_add(added);
+    shared->added.add(added);
     _exit(0);
 }
 
