@@ -146,6 +146,7 @@ std::span<T> machine::take(std::size_t count, Args&&... args)
 
 void machine::start_processors(std::optional<phys_addr> startup)
 {
+    const instant since = timing_.clock.now();
     static_vector<std::uint8_t, most_processors> others;
     for (const auto& cpu : controllers_.cpus) {
         const std::uint32_t id = cpu.apic_id;
@@ -158,7 +159,7 @@ void machine::start_processors(std::optional<phys_addr> startup)
         boot::log("exo: ", decimal{controllers_.left_out}, " CPUs are left out: there are too many\n");
     if (!others.empty())
         start_processors(*startup, {others.begin(), others.size()});
-    number_processors();
+    number_processors(since);
 }
 
 void machine::start_processors(phys_addr startup, std::span<const std::uint8_t> others)
@@ -190,19 +191,20 @@ void machine::start_processors(phys_addr startup, std::span<const std::uint8_t> 
     std::memcpy(page, exo_startup_begin, static_cast<std::size_t>(exo_startup_end - exo_startup_begin));
     const auto root_value = static_cast<std::uint32_t>(root->value());
     std::memcpy(page + (exo_startup_root - exo_startup_begin), &root_value, sizeof root_value);
-    drivers::start_processors<>(apic_, timing_.clock, startup, starting_);
+    drivers::start_processors<>(apic_, timing_.clock, time_stamp_counter{}, startup, starting_, boot_count_);
 }
 
 // In the order of the firmware's table. What serves each by its number is made for as many as there are.
-void machine::number_processors()
+void machine::number_processors(instant since)
 {
     apic_ids_ = take<std::uint8_t>(starting_.size() + 1);
     unsigned count = 0;
     apic_ids_[count++] = apic_.id();
     for (std::size_t i = 0; i < starting_.size(); ++i) {
         const std::uint8_t id = starting_[i].apic_id();
-        if (starting_[i].state() != drivers::starting_processor<>::phase::has_come) {
-            log_left_out(id, "it does not answer");
+        using enum drivers::starting_processor<>::phase;
+        if (const auto state = starting_[i].state(); state != has_come) {
+            log_left_out(id, state == out_of_step ? "its time-stamp counter is not in step" : "it does not answer");
             continue;
         }
         coming_[i].block.number = count;
@@ -220,7 +222,8 @@ void machine::number_processors()
         memory_.call_others(*calls_);
         stop_others_by(apic_);
     }
-    boot::log("exo: ", decimal{count}, count == 1 ? " CPU\n" : " CPUs\n");
+    const auto taken = static_cast<std::uint64_t>((timing_.clock.now() - since).nanoseconds()) / 1000;
+    boot::log("exo: ", decimal{count}, count == 1 ? " CPU" : " CPUs", ", after ", decimal{taken}, " us\n");
 }
 
 void machine::join(std::uint8_t apic_id) noexcept
@@ -230,10 +233,12 @@ void machine::join(std::uint8_t apic_id) noexcept
             continue;
         install_descriptors(coming_[i].block, coming_[i].interrupt_stacks);
         enable_local_apic(apic_);
-        if (!starting_[i].come())
+        if (!starting_[i].come(boot_count_, time_stamp_counter{}))
             break;
         while (!released_.load(std::memory_order_acquire))
             cpu_control_.halt_until_interrupt();
+        if (starting_[i].state() != drivers::starting_processor<>::phase::has_come)
+            break;
         return;
     }
     halt_for_good();

@@ -209,7 +209,7 @@ private:
     template <class T, class... Args>
     [[nodiscard]] std::span<T> take(std::size_t count, Args&&... args);
     void start_processors(phys_addr startup, std::span<const std::uint8_t> others);
-    void number_processors();
+    void number_processors(instant since);
     [[nodiscard]] timing calibrate(std::uint64_t entry_tsc, time_reference reference);
     void read_options(std::string_view loader_options);
     void describe_processor();
@@ -254,6 +254,7 @@ private:
         std::span<std::byte> interrupt_stacks[boot::interrupt_stacks];
     };
     std::span<drivers::starting_processor<>> starting_; // all but this one
+    drivers::shown_count<> boot_count_{};
     std::span<coming_processor> coming_;                // of the same
     std::span<std::uint8_t> apic_ids_;                  // by number
     std::optional<topology_type> topology_;

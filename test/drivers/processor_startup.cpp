@@ -18,6 +18,7 @@ struct machine {
         unsigned startups{1};
         duration takes{microseconds(50)};
         bool dead{};
+        std::int64_t ahead{}; // its counter
     };
     struct sent {
         instant at;
@@ -33,10 +34,11 @@ struct machine {
                 when = instant::never();
                 for (auto& p : *processors)
                     if (p.apic_id() == id)
-                        taken[id] = p.come();
+                        taken[id] = p.come(reference, [&] { return count() + cpus.at(id).ahead; });
             }
         return time;
     }
+    std::uint64_t count() const { return 1'000'000 + time.nanoseconds(); }
     void send(command what, std::uint8_t to) noexcept
     {
         log.push_back({time, to, what});
@@ -54,6 +56,7 @@ struct machine {
     std::map<std::uint8_t, unsigned> startups;
     mutable std::map<std::uint8_t, instant> coming;
     mutable std::map<std::uint8_t, bool> taken;
+    mutable drivers::shown_count<> reference{};
 };
 
 std::vector<processor> start(machine& m)
@@ -62,7 +65,7 @@ std::vector<processor> start(machine& m)
     for (const auto& [id, how] : m.cpus)
         all.emplace_back(id);
     m.processors = &all;
-    drivers::start_processors<>(m, m, phys_addr{0x8000}, std::span{all});
+    drivers::start_processors<>(m, m, [&m] { return m.count(); }, phys_addr{0x8000}, std::span{all}, m.reference);
     m.processors = nullptr;
     return all;
 }
@@ -108,9 +111,24 @@ TEST_CASE("a dead CPU is given up, and one that comes too late must halt")
     CHECK(all[0].state() == processor::phase::given_up);
     CHECK(all[1].state() == processor::phase::has_come);
     CHECK(all[2].state() == processor::phase::given_up);
-    CHECK(!all[2].come());
-    CHECK(!all[1].come()); // nor twice
+    const auto count = [&m] { return m.count(); };
+    CHECK(!all[2].come(m.reference, count));
+    CHECK(!all[1].come(m.reference, count)); // nor twice
     CHECK(m.time < instant{} + drivers::startup_patience + milliseconds(11));
+}
+
+TEST_CASE("a CPU whose counter is behind or ahead of the boot CPU's is not taken, those in step are")
+{
+    machine m;
+    m.cpus[1] = {.ahead = -10'000};
+    m.cpus[2] = {};
+    m.cpus[3] = {.ahead = 10'000};
+    const auto all = start(m);
+    CHECK(all[0].state() == processor::phase::out_of_step);
+    CHECK(!m.taken[1]);
+    CHECK(all[1].state() == processor::phase::has_come);
+    CHECK(m.taken[2]);
+    CHECK(all[2].state() == processor::phase::out_of_step);
 }
 
 TEST_CASE("where there is no other CPU, nothing is sent and nobody waited for")

@@ -2,10 +2,13 @@
 // them, 10 ms later a start-up interrupt has each run the instructions at a page below 1 MiB, and 200 us after that a
 // second one those that have not come yet.
 //
-// A CPU that is late may come at any moment: it is taken, or halts for good, but is never both given up and running.
+// A CPU that is late may come at any moment: it is taken, or halts for good, but is never both given up and running. One
+// whose counter is not in step with the boot CPU's is not taken either: a clock that reads it would go backward between
+// them.
 
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -21,10 +24,19 @@
 
 namespace exo::drivers {
 
+// What each CPU counts time with is to be the same everywhere: the boot CPU shows its own count, another compares.
+template <hal::Atomics Atomics = hal::standard_atomics>
+using shown_count = typename Atomics::template atomic<std::uint64_t>;
+
 template <hal::Atomics Atomics = hal::standard_atomics>
 class starting_processor {
 public:
-    enum class phase : std::uint8_t { waits, has_come, given_up };
+    enum class phase : std::uint8_t {
+        waits,
+        has_come,
+        out_of_step, // it counts time otherwise
+        given_up,
+    };
 
     starting_processor() = default;
     explicit starting_processor(std::uint8_t apic_id) : apic_id_{apic_id} {}
@@ -34,8 +46,33 @@ public:
     [[nodiscard]] std::uint8_t apic_id() const { return apic_id_; }
     [[nodiscard]] phase state() const noexcept { return state_.load(std::memory_order_acquire); }
 
-    // By the CPU itself. False: it is too late, or came twice, and has to halt.
-    [[nodiscard]] bool come() noexcept { return leave_waiting(phase::has_come); }
+    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt; so it has if its state
+    // is another than has_come when all are there.
+    template <std::invocable Counter>
+    [[nodiscard]] bool come(const shown_count<Atomics>& reference, Counter counter) noexcept
+    {
+        constexpr unsigned comparisons = 1000;
+        bool behind = false;
+        for (unsigned i = 0; i < comparisons; ++i) {
+            const std::uint64_t there = reference.load(std::memory_order_acquire);
+            const std::uint64_t here = counter();
+            behind = behind || here < there;
+            count_.store(here, std::memory_order_release);
+        }
+        if (!behind && leave_waiting(phase::has_come))
+            return true;
+        if (behind)
+            leave_waiting(phase::out_of_step);
+        return false;
+    }
+    // By who waits for it: whether it is ahead of a count that is read after its own.
+    template <std::invocable Counter>
+    void compare(Counter counter) noexcept
+    {
+        const std::uint64_t there = count_.load(std::memory_order_acquire);
+        if (counter() < there && !leave_waiting(phase::out_of_step) && state() == phase::has_come)
+            state_.store(phase::out_of_step, std::memory_order_release);
+    }
     // By who waits for it. One that came in the last moment stays.
     void give_up() noexcept { leave_waiting(phase::given_up); }
 
@@ -48,6 +85,7 @@ private:
 
     std::uint8_t apic_id_{};
     typename Atomics::template atomic<phase> state_{phase::waits};
+    typename Atomics::template atomic<std::uint64_t> count_{};
 };
 
 inline constexpr duration init_delay = milliseconds(10);
@@ -69,9 +107,11 @@ inline constexpr duration startup_patience = seconds(2);
 }
 
 // Starts `processors` at physical address `page`, and waits for those that come; the rest is given up. `apic` is the
-// local APIC of the CPU that runs the call, and nobody else sends by it.
-template <hal::Atomics Atomics = hal::standard_atomics, class Apic, hal::Clock Clock>
-void start_processors(Apic& apic, const Clock& clock, phys_addr page, std::span<starting_processor<Atomics>> processors)
+// local APIC of the CPU that runs the call, and nobody else sends by it; `counter` is what this CPU counts time with, and
+// `reference` what the others look at.
+template <hal::Atomics Atomics = hal::standard_atomics, class Apic, hal::Clock Clock, std::invocable Counter>
+void start_processors(Apic& apic, const Clock& clock, Counter counter, phys_addr page,
+                      std::span<starting_processor<Atomics>> processors, shown_count<Atomics>& reference)
 {
     using x86_64::interprocessor_interrupt;
     using processor = starting_processor<Atomics>;
@@ -89,10 +129,13 @@ void start_processors(Apic& apic, const Clock& clock, phys_addr page, std::span<
     };
     const auto wait = [&](duration most) {
         const auto all_there = [&] {
-            for (const processor& p : processors)
-                if (p.state() == processor::phase::waits)
-                    return false;
-            return true;
+            bool all = true;
+            for (processor& p : processors) {
+                reference.store(counter(), std::memory_order_release);
+                all = all && p.state() != processor::phase::waits;
+                p.compare(counter);
+            }
+            return all;
         };
         for (const instant end = clock.now() + most; clock.now() < end && !all_there();)
             Atomics::pause();

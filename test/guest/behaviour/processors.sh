@@ -1,0 +1,24 @@
+# Every CPU of the machine runs programs, and the first that panics stops all of them and reports once.
+. "$(dirname "$0")/common.bash" "$@"
+
+run_on() {
+    local cpus=$1
+    shift
+    out=$("$exo" run --smp "$cpus" --log "$work/log" --timeout 120 "$@" --exec '
+nproc; grep -c ^processor /proc/cpuinfo; grep -c "^cpu[0-9]" /proc/stat
+i=0; while [ $i -lt $(nproc) ]; do taskset -c $i cut -d" " -f39 /proc/self/stat; i=$((i + 1)); done')
+    expect "status with $cpus CPUs" $? 0
+    expect "CPUs of $cpus, and where each of as many processes ran" "$(echo $out)" \
+        "$(echo $cpus $cpus $cpus $(seq 0 $((cpus - 1))))"
+    grep -qa "exo: $cpus CPUs" "$work/log" || fail "the log does not tell of $cpus CPUs"
+}
+run_on 2
+run_on 4 --uefi
+run_on 64
+
+"$exo" run --smp 4 --append provoke --log "$work/log" --timeout 60 --exec '
+(while :; do :; done) & (while :; do :; done) & (while :; do :; done) & taskset -c 2 /test/provoke overflow 0' >/dev/null 2>&1
+expect "status of a panic" $? 125
+expect "reports" "$(grep -ca 'panic:' "$work/log")" 1
+grep -qa 'CPU 2 of 4 stops the others' "$work/log" || fail "the log does not tell which CPU panicked"
+finish
