@@ -68,8 +68,8 @@ private:
     void (*free_)(void*, frame_number, unsigned){};
 };
 
-// What the kernel's half of all address spaces has lost, every CPU forgets. Without a lock that another CPU may wait for
-// with interrupts off.
+// What the kernel's half of all address spaces has lost, every CPU forgets. Without a lock that another CPU may wait
+// for with interrupts off.
 class kernel_half_flusher {
 public:
     // From here on there are others.

@@ -156,8 +156,8 @@ public:
     [[nodiscard]] const boot_options& options() noexcept { return options_; }
     [[noreturn]] void power_off(std::uint8_t status);
 
-    // Starts the other CPUs that the firmware names, all at once, in the page `startup`, if there is one. Those that come
-    // have numbers then, and wait until attach(). Once, before the kernel is made.
+    // Starts the other CPUs that the firmware names, all at once, in the page `startup`, if there is one. Those that
+    // come have numbers then, and wait until attach(). Once, before the kernel is made.
     void start_processors(std::optional<phys_addr> startup);
     // What each of them does then, on a stack of its own: returns when the kernel may have it.
     void join(std::uint8_t apic_id) noexcept;
@@ -235,7 +235,8 @@ private:
     log_sink log_;
     console_sink console_;
 
-    // In this order: what fills controllers_ also fills soft_off_ and affinities_, and what makes apic_ fills io_apics_.
+    // In this order: what fills controllers_ also fills soft_off_ and affinities_, and what makes apic_ fills
+    // io_apics_.
     std::optional<drivers::acpi::soft_off> soft_off_;
     std::span<const std::byte> affinities_; // the SRAT, if there is one
     drivers::acpi::interrupt_controllers controllers_;
@@ -255,8 +256,8 @@ private:
     };
     std::span<drivers::starting_processor<>> starting_; // all but this one
     drivers::shown_count<> boot_count_{};
-    std::span<coming_processor> coming_;                // of the same
-    std::span<std::uint8_t> apic_ids_;                  // by number
+    std::span<coming_processor> coming_; // of the same
+    std::span<std::uint8_t> apic_ids_;   // by number
     std::optional<topology_type> topology_;
     std::optional<processor_signals> signals_;
     std::optional<ipi_type> calls_;
