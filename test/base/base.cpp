@@ -158,7 +158,11 @@ TEST_CASE("a list behaves as a deque does, under random use")
     std::deque<element*> model;
     for (int step = 0; step < 20'000; ++step) {
         element& e = all[random() % all.size()];
-        if (e.hook.linked()) {
+        if (!model.empty() && random() % 8 == 0) {
+            l.rotate();
+            model.push_back(model.front());
+            model.pop_front();
+        } else if (e.hook.linked()) {
             l.erase(e);
             model.erase(std::find(model.begin(), model.end(), &e));
         } else if (random() % 2) {

@@ -99,6 +99,19 @@ public:
         return element;
     }
 
+    // The first element becomes the last. The list is not empty.
+    void rotate()
+    {
+        EXO_CHECK(!empty());
+        list_hook& first = *head_.next_;
+        first.previous_ = head_.previous_; // the elements make a ring of their own, which the head enters after the first
+        head_.previous_->next_ = &first;
+        head_.previous_ = &first;
+        head_.next_ = first.next_;
+        first.next_->previous_ = &head_;
+        first.next_ = &head_;
+    }
+
     // Moves every element of `other` to the end of this list, in order.
     void splice_back(list& other)
     {

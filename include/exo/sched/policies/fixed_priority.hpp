@@ -62,39 +62,34 @@ public:
         const std::uint64_t bit = std::uint64_t{1} << (e.parameters_.priority % word_bits);
         if (!(word & bit))
             word |= bit;
-        ++size_;
+        if (e.parameters_.priority > top_)
+            top_ = e.parameters_.priority;
+        ++count_;
     }
     void dequeue(entity& e) noexcept
     {
         level(e.parameters_.priority).erase(e);
         if (&e == running_)
             running_ = nullptr;
-        else
-            --size_;
+        --count_;
     }
     entity* pick(instant) noexcept
     {
         EXO_CHECK(!running_);
-        visit([&](entity& first) {
-            running_ = &first;
-            return false;
-        });
-        if (running_)
-            --size_;
+        running_ = level(top_).front();
+        if (!running_ && count_ != 0)
+            running_ = search();
         return running_;
     }
     void requeue(entity& e, departure why, instant) noexcept
     {
         running_ = nullptr;
-        ++size_;
         if (why == departure::preempted)
             return;
         refill(e);
         queue& own = level(e.parameters_.priority);
-        if (own.back() != &e) {
-            own.erase(e);
-            own.push_back(e);
-        }
+        if (own.back() != &e)
+            own.rotate();
     }
 
     bool tick(entity& e, duration ran, instant) noexcept
@@ -115,7 +110,7 @@ public:
         return woken.parameters_.priority > running.parameters_.priority;
     }
     [[nodiscard]] instant next_release() const noexcept { return instant::never(); }
-    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] std::size_t size() const noexcept { return count_ - (running_ != nullptr); }
     // The highest first: threads are placed so that the highest of the machine run.
     template <class Visit>
     void visit_movable(Visit visitor)
@@ -132,6 +127,7 @@ private:
     static constexpr unsigned word_bits = 64;
     static constexpr unsigned words = highest / word_bits + 1;
 
+    static unsigned highest_bit(std::uint64_t word) { return static_cast<unsigned>(std::bit_width(word)) - 1; }
     queue& level(unsigned priority) { return queues_[priority - lowest]; }
     static void refill(entity& e)
     {
@@ -141,29 +137,39 @@ private:
     // Another waits at the priority of the running one, which is at the head.
     [[nodiscard]] bool rivals(const entity& e) const { return queues_[e.parameters_.priority - lowest].back() != &e; }
 
+    // The first of the highest list that has any; what is found empty is not looked at again.
+    entity* search() noexcept
+    {
+        for (unsigned word = words; word-- > 0;)
+            while (occupied_[word] != 0) {
+                const unsigned index = highest_bit(occupied_[word]);
+                top_ = word * word_bits + index;
+                if (entity* first = level(top_).front())
+                    return first;
+                occupied_[word] &= ~(std::uint64_t{1} << index);
+            }
+        return nullptr;
+    }
     // Calls visitor(e) from the first of the highest list to the last of the lowest, until it returns false.
     template <class Visitor>
     void visit(Visitor visitor)
     {
         for (unsigned word = words; word-- > 0;) {
             for (std::uint64_t left = occupied_[word]; left != 0;) {
-                const auto index = static_cast<unsigned>(std::bit_width(left)) - 1;
-                const std::uint64_t bit = std::uint64_t{1} << index;
-                queue& candidates = level(word * word_bits + index);
-                if (candidates.empty())
-                    occupied_[word] &= ~bit;
-                for (entity& e : candidates)
+                const unsigned index = highest_bit(left);
+                for (entity& e : level(word * word_bits + index))
                     if (!visitor(e))
                         return;
-                left &= ~bit;
+                left &= ~(std::uint64_t{1} << index);
             }
         }
     }
 
     queue queues_[highest - lowest + 1];
     std::uint64_t occupied_[words]{};
+    unsigned top_{lowest}; // above it there is none
     entity* running_{};
-    std::size_t size_{};
+    std::size_t count_{}; // the running one too
 };
 static_assert(SchedPolicy<fixed_priority>);
 
