@@ -80,7 +80,7 @@ TEST_CASE("fresh memory is zero, wherever it comes from, and what follows a file
         self.exit(3);
     });
     CHECK(status == 3);
-    check_clean(machine);
+    check_clean(machine, 3);
 }
 
 } // namespace

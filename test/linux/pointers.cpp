@@ -158,7 +158,7 @@ TEST_CASE("whatever is not the program's to read or write is EFAULT to every cal
         self.exit(3);
     });
     CHECK(status == 3);
-    check_clean(machine);
+    check_clean(machine, 3);
 }
 
 TEST_CASE("registers that hold addresses are not given the kernel's")

@@ -414,9 +414,8 @@ TEST_CASE("a thread that uses up its runtime waits for its next period, and hear
 {
     simulated_kernel machine;
     int signals = 0;
-    const auto handler = machine.add([&](view& self) {
+    const auto handler = machine.add([&](view&) {
         ++signals;
-        self.sigreturn();
     });
     machine.run([&](view& self) {
         CHECK(set_action(self, machine, signal::sigxcpu, handler) == 0);
@@ -434,7 +433,7 @@ TEST_CASE("a thread that uses up its runtime waits for its next period, and hear
         self.spend(milliseconds(5));
         took = (machine.kernel().now() - before).nanoseconds();
         CHECK((took >= 21 * ms && took < 22 * ms));
-        CHECK(signals == 2);
+        CHECK(signals == 1); // both times while it computed: one that is pending does not queue
 
         const auto metric = [&](std::string_view name) { return machine.kernel().metrics().value(name).value_or(999); };
         CHECK(metric("exo_sched_deadline_overruns_total") == 4);
@@ -462,9 +461,8 @@ TEST_CASE("a thread that uses up its runtime on the way to sleep hears of it, an
         INFO("seed " << seed);
         simulated_kernel machine{2048};
         instant before{}, heard{};
-        const auto handler = machine.add([&](view& self) {
+        const auto handler = machine.add([&](view&) {
             heard = machine.kernel().now();
-            self.sigreturn();
         });
         machine.run([&](view& self) {
             CHECK(set_action(self, machine, signal::sigxcpu, handler) == 0);

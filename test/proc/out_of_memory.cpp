@@ -169,7 +169,7 @@ TEST_CASE("not whoever faults last ends, but who keeps most; the fault goes on")
     });
     CHECK(status == 3);
     CHECK(kills(machine) == 1);
-    check_clean(machine);
+    check_clean(machine, 3);
 }
 
 TEST_CASE("what many share counts for each in part: a family is not larger than the one that keeps it all")

@@ -490,7 +490,7 @@ TEST_CASE("who waits for a signal gets it, even one that would be ignored")
         self.exit(6);
     });
     CHECK(status == 6);
-    check_clean(machine);
+    check_clean(machine, 6);
 }
 
 TEST_CASE("SIGKILL ends a process before anything else that is pending can")
@@ -522,7 +522,7 @@ TEST_CASE("init is not stopped by default, and a signal that ends it is the stat
         self.exit(0);
     });
     CHECK(status == 128 + 15);
-    check_clean(machine);
+    check_clean(machine, 143);
 }
 
 TEST_CASE("a restartable sequence that is disturbed goes on at its abort handler")

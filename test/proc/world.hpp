@@ -100,8 +100,10 @@ inline std::string argument(view& self, std::size_t i)
 inline std::uint64_t free_frames(simulated_kernel& machine) { return machine.kernel().frames().free_frames(); }
 
 // The machine had nothing to object to.
-inline void check_clean(simulated_kernel& machine)
+// After a run: init ended with this status, -1 for none, and so none of its checks was left out by a signal that ended it.
+inline void check_clean(simulated_kernel& machine, int status = 0)
 {
+    CHECK(machine.exit_status().value_or(-1) == status);
     for (const auto& violation : machine.platform().violations())
         FAIL_CHECK(violation);
 }

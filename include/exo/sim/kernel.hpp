@@ -323,8 +323,10 @@ public:
             add_file(path, program_file(entry), 0755);
         platform_.cpus_.boot(0, [this] { kernel_.run(); });
         static_cast<void>(platform_.cpus_.run_until([this] { return platform_.exit_status_.has_value(); }));
-        return platform_.exit_status_;
+        return exit_status();
     }
+    // The same, afterwards.
+    [[nodiscard]] std::optional<int> exit_status() const { return platform_.exit_status_; }
 
     // A static ELF program: a page of headers, the functions, and two pages of data, of which the file holds one.
     [[nodiscard]] std::string program_file(std::uint64_t entry) const

@@ -217,7 +217,10 @@ private:
             view.trap(proc::fault::invalid_opcode);
             return true;
         }
+        const std::uint64_t stack = f.rsp;
         functions_[word & 0xffff'ffff](view);
+        if (!view.restored_)
+            f.rsp = stack;
         return view.restored_;
     }
 
