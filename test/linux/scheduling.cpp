@@ -414,9 +414,7 @@ TEST_CASE("a thread that uses up its runtime waits for its next period, and hear
 {
     simulated_kernel machine;
     int signals = 0;
-    const auto handler = machine.add([&](view&) {
-        ++signals;
-    });
+    const auto handler = machine.add([&](view&) { ++signals; });
     machine.run([&](view& self) {
         CHECK(set_action(self, machine, signal::sigxcpu, handler) == 0);
         CHECK(set_attributes(self, 0, deadline_record(2 * ms, 10 * ms, 10 * ms)) == 0);
@@ -461,9 +459,7 @@ TEST_CASE("a thread that uses up its runtime on the way to sleep hears of it, an
         INFO("seed " << seed);
         simulated_kernel machine{2048};
         instant before{}, heard{};
-        const auto handler = machine.add([&](view&) {
-            heard = machine.kernel().now();
-        });
+        const auto handler = machine.add([&](view&) { heard = machine.kernel().now(); });
         machine.run([&](view& self) {
             CHECK(set_action(self, machine, signal::sigxcpu, handler) == 0);
             CHECK(set_attributes(self, 0, deadline_record(2 * ms, 10 * ms, 10 * ms, 4)) == 0);
