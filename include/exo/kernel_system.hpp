@@ -151,7 +151,7 @@ public:
     struct turn {
         sched::turn_start start;
         proc::process_id id{};
-        char name[process_type::name_limit + 1]{}; // and zeros
+        char name[sched::task_info::name_limit + 1]{}; // and zeros
     };
     using turn_ring = trace::event_ring<turn, 512>;
 
@@ -407,7 +407,7 @@ private:
     {
         turn begun{.start = start};
         if (next) {
-            const std::string_view name = next->process().name();
+            const std::string_view name = next->task.name();
             begun.id = next->id();
             for (std::size_t i = 0; i < name.size(); ++i)
                 begun.name[i] = name[i];

@@ -9,6 +9,7 @@
 
 #include <exo/linux/call.hpp>
 #include <exo/linux/file_calls.hpp>
+#include <exo/linux/futex_calls.hpp>
 #include <exo/linux/memory_calls.hpp>
 #include <exo/linux/numbers.hpp>
 #include <exo/linux/process_calls.hpp>
@@ -26,6 +27,7 @@ consteval call_table<System> make_call_table()
 {
     call_table<System> table;
     add_file_calls<System>(table);
+    add_futex_calls<System>(table);
     add_memory_calls<System>(table);
     add_process_calls<System>(table);
     add_schedule_calls<System>(table);

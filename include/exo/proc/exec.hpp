@@ -309,7 +309,8 @@ template <class System>
 }
 
 // The calling thread's process goes on as another program: with the frame that this returns. `arguments` is changed on
-// the way. Errors: those of files; not_executable, execute_denied, arguments_too_long, out_of_memory.
+// the way. Errors: those of files; not_executable, execute_denied, arguments_too_long, out_of_memory;
+// interrupted, when the process is ending.
 template <class System>
 [[nodiscard]] result<typename System::frame> execute(thread<System>& t, const fs::path& path, string_list& arguments,
                                                      const string_list& environment)
@@ -343,14 +344,17 @@ template <class System>
         file = EXO_TRY(open_program(p, fs::path{std::string_view{names.bytes().data()}}));
     }
     auto built = EXO_TRY(build_program(p, std::move(file), path.text, arguments, environment, *workspace));
-    if (p.descriptors->reference_count() > 1) {
-        auto own = EXO_TRY(p.files().copy());
-        auto guard = p.lock();
-        std::swap(p.descriptors, own);
-        guard.unlock();
-    }
+    ref<fs::descriptor_table> own_descriptors;
+    if (p.descriptors->reference_count() > 1)
+        own_descriptors = EXO_TRY(p.files().copy());
+    EXO_TRY(end_other_threads(t));
 
     // From here on nothing fails.
+    release_futexes(t);
+    if (own_descriptors) {
+        auto guard = p.lock();
+        std::swap(p.descriptors, own_descriptors);
+    }
     t.switch_space(&built.image->space());
     p.set_image(std::move(built.image));
     announce_image_released(p);
@@ -367,7 +371,6 @@ template <class System>
     t.signal_stack = {};
     t.sequences = {};
     t.displaced = false;
-    t.clear_id_at_exit = {};
     t.restart = restart_kind::none;
     {
         auto guard = system.processes().lock();
