@@ -57,7 +57,8 @@ template <class System>
 {
     if (timeout.value() == 0)
         return instant::never();
-    const auto span = EXO_TRY(to_duration(EXO_TRY(c.template read_object<time_record>(timeout))));
+    const auto record = EXO_TRY(c.template read_object<time_record>(timeout));
+    const auto span = EXO_TRY(to_duration(record));
     if (!absolute)
         return c.system.now() + span;
     if (!realtime)

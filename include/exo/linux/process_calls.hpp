@@ -365,34 +365,34 @@ result<std::int32_t> sys_setsid(call<System>& c)
 template <class System>
 result<std::uint32_t> sys_getuid(call<System>& c)
 {
-    return c.process.identity.user.real;
+    return c.identity().user.real;
 }
 
 template <class System>
 result<std::uint32_t> sys_geteuid(call<System>& c)
 {
-    return c.process.identity.user.effective;
+    return c.identity().user.effective;
 }
 
 template <class System>
 result<std::uint32_t> sys_getgid(call<System>& c)
 {
-    return c.process.identity.group.real;
+    return c.identity().group.real;
 }
 
 template <class System>
 result<std::uint32_t> sys_getegid(call<System>& c)
 {
-    return c.process.identity.group.effective;
+    return c.identity().group.effective;
 }
 
 // Applies `change` to the caller's identity, as a whole or not at all.
 template <class System, class Change>
 [[nodiscard]] result<> change_identity(call<System>& c, Change change)
 {
+    auto guard = c.process.lock();
     auto identity = c.process.identity;
     EXO_TRY(change(identity));
-    auto guard = c.process.lock();
     c.process.identity = identity;
     c.process.publish_identity();
     return {};
@@ -462,19 +462,19 @@ template <class System>
 template <class System>
 result<void> sys_getresuid(call<System>& c, user_addr real, user_addr effective, user_addr saved)
 {
-    return write_ids(c, c.process.identity.user, real, effective, saved);
+    return write_ids(c, c.identity().user, real, effective, saved);
 }
 
 template <class System>
 result<void> sys_getresgid(call<System>& c, user_addr real, user_addr effective, user_addr saved)
 {
-    return write_ids(c, c.process.identity.group, real, effective, saved);
+    return write_ids(c, c.identity().group, real, effective, saved);
 }
 
 template <class System>
 result<std::uint64_t> sys_getgroups(call<System>& c, std::int32_t size, user_addr to)
 {
-    const std::span<const std::uint32_t> groups = c.process.identity.groups;
+    const std::span<const std::uint32_t> groups = c.identity().groups;
     if (size < 0 || (size != 0 && static_cast<std::size_t>(size) < groups.size()))
         return fail(errors::invalid_argument, static_cast<std::uint64_t>(size));
     if (size != 0)
@@ -485,7 +485,7 @@ result<std::uint64_t> sys_getgroups(call<System>& c, std::int32_t size, user_add
 template <class System>
 result<void> sys_setgroups(call<System>& c, std::uint32_t size, user_addr from)
 {
-    if (!c.process.identity.privileged())
+    if (!c.identity().privileged())
         return fail(errors::not_permitted);
     if (size > proc::credentials::group_limit)
         return fail(errors::invalid_argument, size);
@@ -521,7 +521,7 @@ result<void> sys_set_robust_list(call<System>& c, user_addr head, std::uint64_t 
 template <class System>
 result<void> sys_get_robust_list(call<System>& c, std::int32_t id, user_addr head, user_addr size)
 {
-    const proc::id_set caller = c.process.user_ids();
+    const proc::id_set caller = c.identity().user;
     const auto found = [&]() -> result<user_addr> {
         auto guard = c.system.processes().lock();
         auto* const t = id == 0 ? &c.thread : c.system.processes().find_thread(guard, id);
@@ -617,13 +617,13 @@ result<std::uint64_t> sys_prctl(call<System>& c, std::int32_t operation, std::ui
 // Limits and usage.
 
 template <class System>
-[[nodiscard]] result<> change_limit(proc::process<System>& caller, proc::process<System>& target, proc::resource which,
+[[nodiscard]] result<> change_limit(bool privileged, proc::process<System>& target, proc::resource which,
                                     const proc::resource_limit& next)
 {
     constexpr std::uint64_t most_descriptors = 1 << 20; // fs.nr_open
     if (next.soft > next.hard)
         return fail(errors::invalid_argument, next.soft);
-    if (next.hard > target.limits[which].hard && caller.user_ids().effective != 0)
+    if (next.hard > target.limits[which].hard && !privileged)
         return fail(errors::not_permitted);
     if (which == proc::resource::open_files) {
         if (next.hard > most_descriptors)
@@ -646,14 +646,14 @@ result<void> sys_prlimit64(call<System>& c, std::int32_t id, std::uint32_t which
     const auto target = id == 0 ? ref{c.process} : c.system.processes().find_owner(id);
     if (!target)
         return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
-    const proc::id_set caller = c.process.user_ids();
+    const proc::id_set caller = c.identity().user;
     if (target.get() != &c.process && caller.effective != 0 && caller.real != target->user_ids().real)
         return fail(errors::not_permitted);
     const auto resource = static_cast<proc::resource>(which);
     const auto before = target->limits[resource];
     if (next.value() != 0) {
         const auto wanted = EXO_TRY(c.template read_object<proc::resource_limit>(next));
-        EXO_TRY(change_limit(c.process, *target, resource, wanted));
+        EXO_TRY(change_limit(c.identity().privileged(), *target, resource, wanted));
     }
     return previous.value() == 0 ? result<void>{} : c.write_object(previous, before);
 }

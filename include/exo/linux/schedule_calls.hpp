@@ -71,7 +71,7 @@ static_assert(sizeof(schedule_record) == 56);
 template <class System, class Change>
 [[nodiscard]] result<> change_schedule(call<System>& c, std::int32_t id, Change change)
 {
-    const std::uint32_t caller = c.process.user_ids().effective;
+    const std::uint32_t caller = c.identity().user.effective;
     return with_thread(c, id, [&](auto& target, auto& t) -> result<> {
         const auto before = proc::scheduling_of(t);
         auto after = before;
@@ -274,7 +274,7 @@ result<void> sys_sched_setaffinity(call<System>& c, std::int32_t id, std::uint32
     cpu_set wanted;
     for (unsigned i = 0; i < cpu_set::word_count; ++i)
         wanted.set_word(i, words[i]);
-    const std::uint32_t caller = c.process.user_ids().effective;
+    const std::uint32_t caller = c.identity().user.effective;
     return with_thread(c, id, [&](auto& target, auto& t) -> result<> {
         auto& scheduler = c.system.scheduler();
         if (!proc::may_schedule(caller, target))
@@ -326,7 +326,7 @@ template <class System, class Act>
     if (which > priority_of::user || which < priority_of::process)
         return fail(errors::invalid_argument, static_cast<std::uint64_t>(which));
     bool found = false;
-    const auto own = c.process.user_ids().real;
+    const auto own = c.identity().user.real;
     auto table = c.system.processes().lock();
     const auto id = static_cast<proc::process_id>(who);
     const auto group = who == 0 ? c.process.group : id;
@@ -357,7 +357,7 @@ result<void> sys_setpriority(call<System>& c, std::int32_t which, std::uint32_t 
 {
     nice = proc::clamp_nice(nice);
     result<> outcome{};
-    const std::uint32_t caller = c.process.user_ids().effective;
+    const std::uint32_t caller = c.identity().user.effective;
     const auto found = for_each_meant(c, static_cast<priority_of>(which), who, [&](auto& target, auto& t) {
         auto a = proc::scheduling_of(t);
         if (!proc::may_schedule(caller, target)) {

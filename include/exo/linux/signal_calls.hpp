@@ -54,8 +54,7 @@ result<void> sys_rt_sigaction(call<System>& c, std::uint32_t number, user_addr n
                                         .restorer = user_addr{record.restorer},
                                         .mask = proc::signal_set{record.mask}});
     } else {
-        auto guard = c.process.lock();
-        before = c.process.actions[s];
+        before = c.process.action(s);
     }
     if (previous.value() != 0)
         EXO_TRY(c.write_object(previous, action_record{.handler = before.handler.value(),
@@ -203,8 +202,7 @@ result<void> sys_kill(call<System>& c, std::int32_t id, std::uint32_t number)
 template <class System>
 [[nodiscard]] proc::signal_info from_thread(call<System>& c, proc::signal s)
 {
-    return {
-        .number = s, .code = proc::signal_code::thread, .sender = c.process.id(), .user = c.process.user_ids().real};
+    return {.number = s, .code = proc::signal_code::thread, .sender = c.process.id(), .user = c.identity().user.real};
 }
 
 template <class System>

@@ -29,7 +29,7 @@ template <class System>
         auto guard = c.system.processes().lock();
         (void)proc::post<System>(
             guard, c.process,
-            {.number = proc::signal::sigpipe, .sender = c.process.id(), .user = c.process.user_ids().real}, &c.thread);
+            {.number = proc::signal::sigpipe, .sender = c.process.id(), .user = c.identity().user.real}, &c.thread);
     }
     return outcome;
 }

@@ -43,7 +43,7 @@ template <class System>
 template <class System>
 [[nodiscard]] bool wants_no_zombies(process<System>& parent)
 {
-    const signal_action& action = parent.actions[signal::sigchld];
+    const signal_action action = parent.action(signal::sigchld);
     return action.is_ignore() || (action.flags & signal_action::no_child_wait) != 0;
 }
 

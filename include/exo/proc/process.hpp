@@ -101,6 +101,11 @@ public:
 
     // Signals.
     signal_actions actions{};
+    [[nodiscard]] signal_action action(signal s)
+    {
+        auto guard = lock();
+        return actions[s];
+    }
     pending_signals pending{};
     bool stop_taken{};            // a stop signal, whose effect SIGCONT and SIGKILL can still prevent
     std::atomic<bool> stopping{}; // each thread stops on its way to user mode; ends by SIGCONT or SIGKILL

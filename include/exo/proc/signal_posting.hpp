@@ -93,10 +93,11 @@ void notify_parent(typename process_table<System>::guard& guard, process<System>
     const auto [code, status] = child.status.child_signal();
     const bool ended = child.state == process_state::zombie;
     const signal s = ended ? child.exit_signal : signal::sigchld;
-    const bool unwanted = !ended && (parent->actions[signal::sigchld].flags & signal_action::no_child_stop) != 0;
+    const bool unwanted = !ended && (parent->action(signal::sigchld).flags & signal_action::no_child_stop) != 0;
     if (s != signal::none && !unwanted)
-        (void)post<System>(guard, *parent, {.number = s, .code = code, .sender = child.id(),
-                                            .user = child.identity.user.real, .status = status});
+        (void)post<System>(
+            guard, *parent,
+            {.number = s, .code = code, .sender = child.id(), .user = child.user_ids().real, .status = status});
     parent->child_events.wake_all(child.system().parker());
 }
 
