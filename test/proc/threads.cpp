@@ -30,7 +30,7 @@ TEST_CASE("threads share memory, files and the process's number, and have number
         CHECK(self.call(nr::chdir, self.put("/tmp")) == 0);
         exit_thread(self);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto data = machine.data_begin();
         const auto name = self.allocate(16);
         self.call(nr::prctl, 15, self.put("first"));
@@ -71,7 +71,7 @@ TEST_CASE("a thread starts with its TLS, without alternate stack and restartable
         CHECK(self.call(nr::rseq, data + 512, 32, 0, 1) == 0); // none was registered
         exit_thread(self);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto data = machine.data_begin();
         const auto record = self.allocate(sizeof(linux_abi::stack_record));
         self.store(record, linux_abi::stack_record{data + 4096, 0, 0, 4096});
@@ -94,7 +94,7 @@ TEST_CASE("a thread starts with its TLS, without alternate stack and restartable
 TEST_CASE("clone refuses what makes no sense, as Linux does")
 {
     simulated_kernel machine;
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto clone = [&](std::uint64_t flags, std::uint64_t tls = 0) {
             return self.call(nr::clone, flags, 0, 0, 0, tls);
         };
@@ -130,7 +130,7 @@ TEST_CASE("a process lives on when its first thread ends, and has the status of 
         spawn(self, lasts);
         exit_thread(self, 5);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto id = self.fork(child);
         sleep_for(self, moment);
         const auto path = "/proc/" + std::to_string(id);
@@ -207,7 +207,7 @@ TEST_CASE("exit_group and a fatal signal end all threads, whatever they do, and 
     const auto by_exit = machine.add([&](view& self) { spawn_waiters(self, machine, waits, exits); });
     const auto by_fault = machine.add([&](view& self) { spawn_waiters(self, machine, waits, faults); });
     const auto by_kill = machine.add([&](view& self) { spawn_waiters(self, machine, waits, sleeps); });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto round = [&] {
             self.fork(by_exit);
             CHECK(wait_for(self).word == wait_status::exited(4).word());
@@ -279,7 +279,7 @@ TEST_CASE("execve ends the other threads, and whoever calls it goes on under the
         for (;;)
             self.call(nr::pause);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto round = [&] {
             for (const auto child : {leader_waits, leader_gone, leader_executes, both_execute}) {
                 const auto id = self.fork(child);
@@ -320,7 +320,7 @@ TEST_CASE("a stop signal stops all threads, which the parent hears when all have
         for (;;)
             self.call(nr::pause);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto id = self.call_from(child, nr::clone, 0x100 | 17,
                                        self.call(nr::mmap, 0, 65536, 3, 0x22, -1, 0) + 65536, 0, 0, 0);
         sleep_for(self, 3 * moment);
@@ -371,7 +371,7 @@ TEST_CASE(
         for (;;)
             self.call(nr::pause);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto who = [&](int s) {
             sleep_for(self, moment);
             return self.load<int>(machine.data_begin() + 1024 + static_cast<unsigned>(s) * 8);
@@ -408,35 +408,40 @@ TEST_CASE(
     check_clean(machine);
 }
 
-TEST_CASE("a pending signal is taken by whoever unblocks it, and passed on by whoever was told and blocks it or ends")
+TEST_CASE("a pending signal is taken by whoever unblocks it first, and passed on by who was told of it and blocks it")
 {
     simulated_kernel machine;
     const auto witness = add_witness(machine);
-    // Takes a page fault's worth of time between being told and looking, as a thread in the kernel may.
-    const auto computes = machine.add([&](view& self) {
-        const auto data = machine.data_begin();
-        while (self.load<int>(data) == 0)
-            self.spend(milliseconds(1));
-        if (self.frame.r12 == 1)
-            exit_thread(self);
+    const auto takes_long = machine.add([](view& self) { sleep_for(self, 5 * moment); });
+    const auto waits = machine.add([&](view& self) {
+        change_mask(self, 2, {});
         for (;;)
             self.call(nr::pause);
     });
-    machine.run([&](view& self) {
-        const auto data = machine.data_begin();
+    run_to_end(machine, [&](view& self) {
+        const auto who = machine.data_begin() + 1024 + 80, times = who + 4;
         set_action(self, machine, signal::sigusr1, witness, signal_action::restart);
+        set_action(self, machine, signal::sigusr2, takes_long, signal_action::restart,
+                   proc::signal_set::of(signal::sigusr1).bits());
         change_mask(self, 2, proc::signal_set::of(signal::sigusr1));
-        const auto blocked = spawn(self, computes);
         self.call(nr::kill, 1, 10);
-        self.store(data, 1);
-        sleep_for(self, 3 * moment);
-        CHECK(self.load<int>(data + 1024 + 84) == 0); // all block it
+        sleep_for(self, moment);
+        CHECK(self.load<int>(times) == 0); // all block it
         const auto mask = self.allocate(8);
         self.call(nr::rt_sigpending, mask, 8);
         CHECK(self.load<std::uint64_t>(mask) == proc::signal_set::of(signal::sigusr1).bits());
-        (void)blocked;
-        change_mask(self, 2, {});
-        CHECK(self.load<int>(data + 1024 + 80) == 1);
+        const auto first = spawn(self, waits);
+        sleep_for(self, moment);
+        CHECK(self.load<int>(who) == first);
+        CHECK(self.load<int>(times) == 1);
+
+        const auto second = spawn(self, waits);
+        sleep_for(self, moment);
+        self.call(nr::tgkill, 1, first, 12); // whose handler blocks the other
+        self.call(nr::kill, 1, 10);
+        sleep_for(self, moment);
+        CHECK(self.load<int>(who) == second);
+        CHECK(self.load<int>(times) == 2);
         self.exit(0);
     });
     check_clean(machine);
@@ -452,7 +457,7 @@ TEST_CASE("sigtimedwait takes what is sent to the process, in any thread, though
         self.store(machine.data_begin() + 8, static_cast<int>(taken));
         exit_thread(self);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         change_mask(self, 0, proc::signal_set::of(signal::sigusr1));
         spawn(self, waits, machine.data_begin());
         sleep_for(self, moment);
@@ -478,7 +483,7 @@ TEST_CASE("SIGALRM finds a thread that does not block it, even when the one that
         for (;;)
             self.call(nr::pause);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto data = machine.data_begin();
         set_action(self, machine, signal::sigalrm, witness, signal_action::restart);
         spawn(self, asks, data);
@@ -541,7 +546,7 @@ TEST_CASE("locks that a thread holds when it ends are marked as its, and one of 
         CHECK(self.load<std::uint32_t>(word) == (waiters | died));
         exit_thread(self);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto data = machine.data_begin();
         for (std::uint64_t kind = 0; kind < 3; ++kind) {
             spawn(self, ends, data, kind);
@@ -567,7 +572,7 @@ TEST_CASE("usage and CPU clocks sum over threads, those that have ended among th
         self.spend(milliseconds(50));
         exit_thread(self);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto data = machine.data_begin();
         for (unsigned i = 0; i < 4; ++i)
             spawn(self, works, data + 4 * i);
@@ -613,7 +618,7 @@ TEST_CASE("threads count for RLIMIT_NPROC")
         CHECK(self.call(nr::fork) == minus(posix::again));
         self.exit(0);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         self.fork(child);
         CHECK(wait_for(self).word == 0);
         self.exit(0);
@@ -625,7 +630,7 @@ TEST_CASE("making a thread survives the failure of each of its allocations, and 
 {
     simulated_kernel machine;
     const auto ends = machine.add([&](view& self) { exit_thread(self); });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         const auto stack = self.call(nr::mmap, 0, 65536, 3, 0x22, -1, 0) + 65536;
         self.store(stack - 8, 0);
         auto& faults = machine.platform().faults;
@@ -669,7 +674,7 @@ TEST_CASE("/proc tells each thread apart")
         for (;;)
             self.call(nr::pause);
     });
-    machine.run([&](view& self) {
+    run_to_end(machine, [&](view& self) {
         self.call(nr::prctl, 15, self.put("first"));
         const auto id = spawn(self, worker);
         const auto task = "/proc/1/task/" + std::to_string(id);

@@ -147,6 +147,13 @@ inline std::string argument(view& self, std::size_t i)
 
 inline std::uint64_t free_frames(simulated_kernel& machine) { return machine.kernel().frames().free_frames(); }
 
+// Until it ends by itself: that it came to rest before would mean that somebody waits for ever.
+template <class Function>
+void run_to_end(simulated_kernel& machine, Function init)
+{
+    CHECK(machine.run(std::move(init)) == 0);
+}
+
 // The machine had nothing to object to.
 inline void check_clean(simulated_kernel& machine)
 {
