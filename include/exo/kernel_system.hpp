@@ -34,6 +34,7 @@
 #include <exo/platform.hpp>
 #include <exo/proc/cpu_time.hpp>
 #include <exo/proc/futex.hpp>
+#include <exo/proc/inheriting_futex.hpp>
 #include <exo/proc/memory_status.hpp>
 #include <exo/proc/process_table.hpp>
 #include <exo/proc/procfs/procfs.hpp>
@@ -203,6 +204,7 @@ public:
     [[nodiscard]] fs::device_registry& devices() { return devices_; }
     [[nodiscard]] fs::vfs& vfs() { return vfs_; }
     [[nodiscard]] proc::futex_table& futexes() { return futexes_; }
+    [[nodiscard]] proc::inheriting_futex_table<kernel_system>& inheriting_futexes() { return inheriting_futexes_; }
     [[nodiscard]] process_table_type& processes() { return processes_; }
     [[nodiscard]] drivers::terminal_list& terminals() { return terminals_; }
     [[nodiscard]] trace::registry& metrics() { return metrics_; }
@@ -300,16 +302,30 @@ public:
 
 protected:
     explicit kernel_system(P& platform)
-        : platform_{platform}, log_{platform.log(), platform.clock()}, early_{platform},
-          frames_{platform.interrupts(), platform.cpu(), early_.first, early_.records, early_.frame_caches},
-          heap_{platform.phys(), give(frames_, early_.left), platform.interrupts(), platform.cpu(),
-                early_.heap_caches},
+        : platform_{platform}, log_{platform.log(), platform.clock()}, early_{platform}, frames_{platform.interrupts(),
+                                                                                                 platform.cpu(),
+                                                                                                 early_.first,
+                                                                                                 early_.records,
+                                                                                                 early_.frame_caches},
+          heap_{platform.phys(), give(frames_, early_.left), platform.interrupts(), platform.cpu(), early_.heap_caches},
           heap_for_use_{filtered(platform, heap_)}, hooks_{*this}, topology_{platform.cpu().cpu_limit()},
-          scheduler_{early_.processors, topology_, platform.context(), platform.interrupts(), platform.cpu(),
-                     platform.clock(), platform.timer(), platform.cpu_control(), hooks_},
+          scheduler_{early_.processors,
+                     topology_,
+                     platform.context(),
+                     platform.interrupts(),
+                     platform.cpu(),
+                     platform.clock(),
+                     platform.timer(),
+                     platform.cpu_control(),
+                     hooks_},
           parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
-          shootdown_{platform.tlb(),        platform.translation_root(), platform.ipi(), platform.cpu(),
-                     platform.interrupts(), early_.translations,         platform.kernel_root().address()},
+          shootdown_{platform.tlb(),
+                     platform.translation_root(),
+                     platform.ipi(),
+                     platform.cpu(),
+                     platform.interrupts(),
+                     early_.translations,
+                     platform.kernel_root().address()},
           memory_{{.phys = platform.phys(),
                    .entries = platform.entries(),
                    .frames = frames_,
@@ -317,16 +333,14 @@ protected:
                    .heap = heap_for_use_,
                    .parker = parker_,
                    .kernel_root = platform.kernel_root().address()}},
-          wall_clock_{platform.clock(), platform.wall_clock_base()},
-          file_environment_{.heap = heap_for_use_,
-                            .parker = parker_,
-                            .pages = pages_,
-                            .reclaimer = memory_.reclaimer,
-                            .clock = wall_clock_,
-                            .devices = &devices_},
+          wall_clock_{platform.clock(), platform.wall_clock_base()}, file_environment_{.heap = heap_for_use_,
+                                                                                       .parker = parker_,
+                                                                                       .pages = pages_,
+                                                                                       .reclaimer = memory_.reclaimer,
+                                                                                       .clock = wall_clock_,
+                                                                                       .devices = &devices_},
           deadline_claims_{heap_for_use_, scheduler_, platform.cpu().cpu_limit()}, vfs_{file_environment_},
-          terminals_{parker_}, processes_{*this},
-          metadata_bytes_{early_.bytes}
+          terminals_{parker_}, processes_{*this}, inheriting_futexes_{*this}, metadata_bytes_{early_.bytes}
     {
         for (cpu_record& r : early_.records_of_cpus)
             r.system = this;
@@ -463,6 +477,7 @@ private:
     drivers::terminal_list terminals_;
     trace::registry metrics_;
     process_table_type processes_;
+    proc::inheriting_futex_table<kernel_system> inheriting_futexes_;
     random_generator random_;
     sync::spin_lock<sync::lock_rank::console, typename P::interrupts_type> random_lock_;
     std::atomic<std::uint64_t> stack_bytes_{};

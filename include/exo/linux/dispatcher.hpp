@@ -77,6 +77,8 @@ private:
             thread.restart = restart_kind::by_action;
         else if (e == proc::errors::interrupted_by_handler)
             thread.restart = restart_kind::unless_handled;
+        else if (e == proc::errors::interrupted_to_restart)
+            thread.restart = restart_kind::always;
         else if (e == proc::errors::interrupted_with_rest)
             thread.restart = restart_kind::with_rest;
         else

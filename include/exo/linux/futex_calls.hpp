@@ -1,4 +1,5 @@
-// futex(2): its operations, clocks, and ways to be interrupted.
+// futex(2): its operations, clocks, and ways to be interrupted. Condition variables whose waiters are moved to a lock
+// with an owner (FUTEX_WAIT_REQUEUE_PI, FUTEX_CMP_REQUEUE_PI) are not there.
 
 #pragma once
 
@@ -12,13 +13,14 @@
 #include <exo/linux/time_structures.hpp>
 #include <exo/proc/errors.hpp>
 #include <exo/proc/futex.hpp>
+#include <exo/proc/inheriting_futex.hpp>
 #include <exo/proc/thread.hpp>
 
 namespace exo::linux_abi {
 
 namespace futex_operation {
-inline constexpr std::uint32_t wait = 0, wake = 1, requeue = 3, compare_requeue = 4, wake_operate = 5, wait_bits = 9,
-                               wake_bits = 10;
+inline constexpr std::uint32_t wait = 0, wake = 1, requeue = 3, compare_requeue = 4, wake_operate = 5, lock = 6,
+                               unlock = 7, try_lock = 8, wait_bits = 9, wake_bits = 10, lock_by_clock = 13;
 inline constexpr std::uint32_t private_flag = 128, realtime_flag = 256;
 } // namespace futex_operation
 
@@ -160,7 +162,7 @@ result<std::uint32_t> sys_futex(call<System>& c, user_addr word, std::uint32_t o
     const std::uint32_t command = operation & ~(op::private_flag | op::realtime_flag);
     const bool known_private = (operation & op::private_flag) != 0;
     const bool realtime = (operation & op::realtime_flag) != 0;
-    if (realtime && command != op::wait_bits)
+    if (realtime && command != op::wait_bits && command != op::lock_by_clock)
         return fail(proc::errors::unknown_call, operation);
     const auto second_value = static_cast<std::uint32_t>(timeout.value());
     switch (command) {
@@ -192,6 +194,23 @@ result<std::uint32_t> sys_futex(call<System>& c, user_addr word, std::uint32_t o
             c.system.parker(), key, second_key, value, second_value, [&]() -> result<bool> {
                 return command == op::requeue || EXO_TRY(c.template read_object<std::uint32_t>(word)) == third;
             });
+    }
+    case op::lock:
+    case op::lock_by_clock: {
+        const auto deadline = EXO_TRY(read_futex_deadline(c, timeout, true, realtime || command == op::lock));
+        const auto key = EXO_TRY(read_futex_key(c, word, known_private));
+        EXO_TRY(c.system.inheriting_futexes().lock(c.thread, word, key, deadline));
+        return 0;
+    }
+    case op::try_lock: {
+        const auto key = EXO_TRY(read_futex_key(c, word, known_private));
+        EXO_TRY(c.system.inheriting_futexes().try_lock(c.thread, word, key));
+        return 0;
+    }
+    case op::unlock: {
+        const auto key = EXO_TRY(read_futex_key(c, word, known_private));
+        EXO_TRY(c.system.inheriting_futexes().unlock(c.thread, word, key));
+        return 0;
     }
     case op::wake_operate:
         return wake_and_operate(c, word, second, known_private, value, second_value, third);

@@ -362,6 +362,7 @@ template <class System>
     p.files().close_marked();
     {
         auto guard = p.lock();
+        t.futexes_released = false;
         p.actions.reset_handlers();
         p.identity = built.identity;
         p.publish_identity();

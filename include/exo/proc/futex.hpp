@@ -31,6 +31,13 @@ struct futex_key {
     friend constexpr bool operator==(futex_key, futex_key) = default;
 };
 
+[[nodiscard]] inline std::uint64_t futex_hash(const futex_key& key)
+{
+    const auto mixed =
+        (reinterpret_cast<std::uintptr_t>(key.object) >> 6 ^ key.offset >> 2 ^ key.inode << 32) * 0x9e3779b97f4a7c15;
+    return mixed >> 32;
+}
+
 // Errors: bad_address, if nothing is mapped there.
 template <class Space>
 [[nodiscard]] result<futex_key> futex_key_of(Space& space, user_addr word, bool known_private)
@@ -184,13 +191,7 @@ private:
         return count;
     }
 
-    bucket& bucket_of(futex_key key)
-    {
-        const auto mixed =
-            (reinterpret_cast<std::uintptr_t>(key.object) >> 6 ^ key.offset >> 2 ^ key.inode << 32) *
-            0x9e3779b97f4a7c15;
-        return buckets_[mixed >> 58];
-    }
+    bucket& bucket_of(const futex_key& key) { return buckets_[futex_hash(key) % bucket_count]; }
 
     bucket buckets_[bucket_count];
 };

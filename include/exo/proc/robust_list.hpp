@@ -118,6 +118,7 @@ void release_futexes(thread<System>& t)
     const user_addr id = std::exchange(t.clear_id_at_exit, {});
     if (list.value() != 0)
         release.walk(list);
+    t.system().inheriting_futexes().release_all(t);
     // Nobody else looks at the memory of the last thread.
     if (id.value() != 0 && (!t.process().has_one_thread() || t.process().image().is_shared())) {
         constexpr std::uint32_t none = 0;

@@ -29,6 +29,7 @@ enum class restart_kind : std::uint8_t {
     none,           // the result stands
     unless_handled, // EINTR if any handler runs
     by_action,      // EINTR unless the handler says SA_RESTART
+    always,         // started again, whatever any handler says
     with_rest,      // EINTR if any handler runs, else restart_syscall
 };
 
@@ -170,6 +171,10 @@ public:
     // set_tid_address: zeroed, and woken as a futex, when one of several threads ends.
     user_addr clear_id_at_exit{};
     user_addr robust_list{}; // set_robust_list: of the futexes that it holds (robust_list.hpp)
+    // Contended ones that it owns (inheriting_futex.hpp), and whether it has let go of all; this under the process's
+    // lock.
+    std::atomic<std::uint32_t> inheriting_futexes{};
+    bool futexes_released{};
 
 private:
     static void begin(void* self) noexcept

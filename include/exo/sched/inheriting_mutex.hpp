@@ -50,12 +50,57 @@ public:
     // Errors: would_deadlock, when the holder waits, perhaps through others, for the calling thread, or is it; timed_out.
     result<guard> lock(Scheduler& scheduler, instant deadline = instant::never())
     {
-        return acquire(scheduler, deadline, false);
+        if (auto taken = acquire(scheduler, deadline, false); !taken)
+            return fail(taken.error());
+        return guard{*this, scheduler};
     }
     // The same, and interrupted.
     result<guard> lock_interruptible(Scheduler& scheduler, instant deadline = instant::never())
     {
-        return acquire(scheduler, deadline, true);
+        if (auto taken = acquire(scheduler, deadline, true); !taken)
+            return fail(taken.error());
+        return guard{*this, scheduler};
+    }
+
+    // For locks that outlive the call which takes them, and whose first holder took them elsewhere (futexes).
+    //
+    // `holder` has it, which nobody has or waits for.
+    void give(task& holder) noexcept
+    {
+        EXO_CHECK(!held());
+        owner_.store(word(holder), std::memory_order_release);
+    }
+    // Whoever has it has it no more. Nobody waits, or will.
+    void take_away() noexcept
+    {
+        EXO_CHECK(!lock_.contended());
+        owner_.store(0, std::memory_order_relaxed);
+    }
+    // The calling thread has it from here on. Errors: as lock and, if it may be, interrupted.
+    result<void> acquire(Scheduler& scheduler, instant deadline, bool interruptible)
+    {
+        task& self = *scheduler.current();
+        std::uintptr_t expected = 0;
+        if (owner_.compare_exchange_strong(expected, word(self), std::memory_order_acquire, std::memory_order_relaxed))
+            return {};
+        return wait(scheduler, self, deadline, interruptible);
+    }
+    // By its holder.
+    void release(Scheduler& scheduler) noexcept
+    {
+        std::uintptr_t seen = owner_.load(std::memory_order_relaxed);
+        if (!(seen & contended) &&
+            owner_.compare_exchange_strong(seen, 0, std::memory_order_release, std::memory_order_relaxed))
+            return;
+        scheduler.change_inheritance([&](auto changed) -> task* {
+            if (!lock_.contended()) { // all have given up
+                owner_.store(0, std::memory_order_release);
+                return nullptr;
+            }
+            auto& next = static_cast<task&>(inheritance::hand_over(lock_, changed));
+            owner_.store(word(next) | (lock_.contended() ? contended : 0), std::memory_order_release);
+            return &next;
+        });
     }
 
     [[nodiscard]] bool held() const noexcept { return owner_.load(std::memory_order_relaxed) != 0; }
@@ -68,17 +113,6 @@ private:
     [[nodiscard]] bool owned_by(task& t) const noexcept
     {
         return (owner_.load(std::memory_order_acquire) & ~contended) == word(t);
-    }
-
-    result<guard> acquire(Scheduler& scheduler, instant deadline, bool interruptible)
-    {
-        task& self = *scheduler.current();
-        std::uintptr_t expected = 0;
-        if (!owner_.compare_exchange_strong(expected, word(self), std::memory_order_acquire,
-                                            std::memory_order_relaxed))
-            if (auto waited = wait(scheduler, self, deadline, interruptible); !waited)
-                return fail(waited.error());
-        return guard{*this, scheduler};
     }
 
     result<void> wait(Scheduler& scheduler, task& self, instant deadline, bool interruptible)
@@ -133,23 +167,6 @@ private:
     {
         scheduler.count(e);
         return e;
-    }
-
-    void release(Scheduler& scheduler) noexcept
-    {
-        std::uintptr_t seen = owner_.load(std::memory_order_relaxed);
-        if (!(seen & contended) && owner_.compare_exchange_strong(seen, 0, std::memory_order_release,
-                                                                  std::memory_order_relaxed))
-            return;
-        scheduler.change_inheritance([&](auto changed) -> task* {
-            if (!lock_.contended()) { // all have given up
-                owner_.store(0, std::memory_order_release);
-                return nullptr;
-            }
-            auto& next = static_cast<task&>(inheritance::hand_over(lock_, changed));
-            owner_.store(word(next) | (lock_.contended() ? contended : 0), std::memory_order_release);
-            return &next;
-        });
     }
 
     std::atomic<std::uintptr_t> owner_{};

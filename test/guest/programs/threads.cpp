@@ -21,7 +21,8 @@ namespace {
 
 // Of linux/futex.h, which musl's compiler does not find.
 constexpr int futex_wait = 0, futex_wake = 1, futex_requeue = 3, futex_cmp_requeue = 4, futex_wake_op = 5,
-              futex_wait_bitset = 9, futex_wake_bitset = 10, futex_private = 128, futex_realtime = 256;
+              futex_lock_pi = 6, futex_unlock_pi = 7, futex_trylock_pi = 8, futex_wait_bitset = 9,
+              futex_wake_bitset = 10, futex_private = 128, futex_realtime = 256;
 enum futex_modification { set, add, or_in, and_not, exclusive_or, nonsense, shifted = 8 };
 enum futex_comparison { equal, unequal, less, at_most, more, at_least };
 
@@ -179,6 +180,47 @@ void waiting_for_each_other()
     const pthread_t poster = start(posts);
     show("sem_wait", sem_wait(&semaphore));
     pthread_join(poster, nullptr);
+}
+
+void inheriting_locks()
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    static pthread_mutex_t inheriting;
+    static long protected_count;
+    show("init", pthread_mutex_init(&inheriting, &attributes));
+    static auto counts = [] {
+        for (int i = 0; i < 300; ++i) {
+            pthread_mutex_lock(&inheriting);
+            const long seen = protected_count;
+            if (i % 10 == 0)
+                sched_yield();
+            protected_count = seen + 1;
+            pthread_mutex_unlock(&inheriting);
+        }
+    };
+    pthread_t threads[4];
+    for (auto& t : threads)
+        t = start(counts);
+    for (const auto t : threads)
+        pthread_join(t, nullptr);
+    printf("counted %ld\n", protected_count);
+    auto dies = [] {
+        pthread_mutex_lock(&inheriting);
+        nap(50);
+    };
+    const pthread_t owner = start(dies);
+    nap(20);
+    printf("its owner ended: %d\n", pthread_mutex_lock(&inheriting) == EOWNERDEAD);
+    pthread_mutex_consistent(&inheriting);
+    show("unlock", pthread_mutex_unlock(&inheriting));
+    pthread_join(owner, nullptr);
+    in_thread([] { pthread_mutex_lock(&inheriting); });
+    printf("before anybody waited: %d\n", pthread_mutex_lock(&inheriting) == EOWNERDEAD);
+    pthread_mutex_consistent(&inheriting);
+    pthread_mutex_unlock(&inheriting);
 }
 
 void destructors_and_cancellation()
@@ -550,6 +592,31 @@ void raw_calls()
     show("wake where it was moved", futex(word + 3, futex_wake | futex_private, 5));
     pthread_join(one, nullptr), pthread_join(two, nullptr);
 
+    // Locks with an owner, by hand.
+    const auto own = static_cast<uint32_t>(id_of_thread());
+    word[0] = 0;
+    show("lock", futex(word, futex_lock_pi, 0));
+    printf("  is mine: %d\n", word[0] == own);
+    show("lock again", futex(word, futex_lock_pi, 0));
+    show("try again", futex(word, futex_trylock_pi, 0));
+    show("unlock", futex(word, futex_unlock_pi, 0));
+    printf("  is %u\n", word[0]);
+    show("unlock again", futex(word, futex_unlock_pi, 0));
+    show("try", futex(word, futex_trylock_pi, 0));
+    in_thread([&] {
+        show("lock until long ago", futex(word, futex_lock_pi, 0, &past));
+        show("try another's", futex(word, futex_trylock_pi, 0));
+        show("unlock another's", futex(word, futex_unlock_pi, 0));
+        printf("  is the other's: %d\n", (word[0] & 0x3fffffff) == own);
+    });
+    show("unlock", futex(word, futex_unlock_pi, 0));
+    printf("  is %u\n", word[0]);
+    word[0] = 32000;
+    show("lock nobody's", futex(word, futex_lock_pi, 0));
+    word[0] = 0;
+    show("lock nowhere", futex(nowhere, futex_lock_pi, 0));
+    show("lock by another clock", futex(word, futex_lock_pi | futex_realtime, 0));
+
     const auto clone_with = [](unsigned long flags, unsigned long tls = 0) {
         return syscall(SYS_clone, flags, nullptr, nullptr, nullptr, tls);
     };
@@ -583,6 +650,7 @@ int main(int count, char** arguments)
     waiting_for_each_other();
     destructors_and_cancellation();
     robust_locks();
+    inheriting_locks();
     signals();
     processes(arguments[0]);
     names_and_schedules();
