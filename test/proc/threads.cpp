@@ -3,6 +3,8 @@
 
 #include "world.hpp"
 
+#include <algorithm>
+
 #include <exo/proc/resource.hpp>
 
 using namespace exo;
@@ -339,11 +341,41 @@ TEST_CASE("a stop signal stops all threads, which the parent hears when all have
         sleep_for(self, 3 * moment);
         CHECK(self.load<int>(machine.data_begin()) > one);
         CHECK(self.load<int>(machine.data_begin() + 4) > two);
-        self.call(nr::kill, id,
-                  20); // SIGTSTP: init's session has somebody to continue it? Its group is orphaned: ignored
         self.call(nr::kill, id, 19);
         CHECK(wait_for(self, id, 2).word == wait_status::stopped(signal::sigstop).word());
         CHECK(self.call(nr::kill, id, 9) == 0);
+        CHECK(wait_for(self, id).word == wait_status::killed(signal::sigkill).word());
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
+TEST_CASE("a process has not stopped before the last of its threads has, which may be in the kernel for long")
+{
+    simulated_kernel machine;
+    const auto vfork_child = machine.add([](view& self) {
+        sleep_for(self, 5 * moment);
+        self.exit(0);
+    });
+    const auto waits_for_child = machine.add([&](view& self) {
+        self.call_from(vfork_child, nr::vfork);
+        for (;;)
+            self.call(nr::pause);
+    });
+    const auto child = machine.add([&](view& self) {
+        spawn(self, waits_for_child);
+        for (;;)
+            self.call(nr::pause);
+    });
+    run_to_end(machine, [&](view& self) {
+        const auto id = self.fork(child);
+        sleep_for(self, moment);
+        self.call(nr::kill, id, 19);
+        sleep_for(self, moment);
+        CHECK(wait_for(self, id, 3).id == 0);
+        sleep_for(self, 5 * moment);
+        CHECK(wait_for(self, id, 3).word == wait_status::stopped(signal::sigstop).word());
+        self.call(nr::kill, id, 9);
         CHECK(wait_for(self, id).word == wait_status::killed(signal::sigkill).word());
         self.exit(0);
     });
@@ -700,6 +732,121 @@ TEST_CASE("/proc tells each thread apart")
         self.exit(static_cast<int>(file < 0));
     });
     check_clean(machine);
+}
+
+// Takes a lock with an owner, keeps it for a moment, and lets go.
+void pi_step(view& self, std::uint64_t word)
+{
+    constexpr std::uint32_t lock = 6 | 128, unlock = 7 | 128;
+    const auto taken = self.call(nr::futex, word, lock, 0, 0);
+    CHECK((taken == 0 || taken == minus(posix::srch)));
+    sleep_for(self, 10'000);
+    if (taken == 0)
+        CHECK(self.call(nr::futex, word, unlock, 0, 0) == 0);
+}
+
+// With time going on in the kernel too, and interrupts at any moment there: other threads come in between.
+TEST_CASE("threads that come, go, wait and signal while their process ends, executes or stops are all gone afterwards")
+{
+    for (unsigned seed = 1; seed <= 70; ++seed) {
+        CAPTURE(seed);
+        simulated_kernel machine;
+        machine.platform().cpus_.explore(seed);
+        const auto data = machine.data_begin();
+        const auto handler = machine.add([](view&) {});
+        machine.add_program("/bin/next", machine.add([](view& self) { self.exit(6); }));
+        const auto ends = machine.add([](view& self) { exit_thread(self, 1); });
+        const auto works = machine.add([&](view& self) {
+            const auto id = data + 64 + self.frame.r12 * 8;
+            for (;;) {
+                switch (self.frame.r12 % 5) {
+                case 0:
+                    if (spawn(self, ends, id) > 0)
+                        join(self, id);
+                    break;
+                case 1:
+                    self.call(nr::kill, self.call(nr::getpid), 28);
+                    sleep_for(self, 50'000);
+                    break;
+                case 2:
+                    self.call(nr::futex, data, 1, 10, 0);
+                    sleep_for(self, 20'000);
+                    break;
+                case 3:
+                    self.call(nr::futex, data, 0, 0, 0);
+                    break;
+                default:
+                    pi_step(self, data + 8);
+                }
+            }
+        });
+        const auto start = [&](view& self) {
+            set_action(self, machine, signal::sigwinch, handler, signal_action::restart); // which ends no program
+            for (std::uint64_t kind = 0; kind < 10; ++kind)
+                spawn(self, works, 0, kind);
+            sleep_for(self, 1'000'000);
+        };
+        const auto rests = [](view& self) {
+            for (;;)
+                self.call(nr::pause);
+        };
+        const auto exits_in_thread = machine.add([](view& self) { self.exit(8); });
+        const auto executes_in_thread = machine.add([](view& self) { execute(self, "/bin/next", {"next"}); });
+        const auto exits = machine.add([&](view& self) {
+            start(self);
+            self.exit(7);
+        });
+        const auto other_exits = machine.add([&](view& self) {
+            start(self);
+            spawn(self, exits_in_thread);
+            exit_thread(self, 3);
+        });
+        const auto executes = machine.add([&](view& self) {
+            start(self);
+            execute(self, "/bin/next", {"next"});
+        });
+        const auto other_executes = machine.add([&](view& self) {
+            start(self);
+            spawn(self, executes_in_thread);
+            rests(self);
+        });
+        const auto is_killed = machine.add([&](view& self) {
+            self.call(nr::setsid); // that it stops is no business of the others'
+            start(self);
+            rests(self);
+        });
+        run_to_end(machine, [&](view& self) {
+            const auto killed = self.fork(is_killed);
+            self.fork(exits);
+            self.fork(other_exits);
+            self.fork(executes);
+            self.fork(other_executes);
+            sleep_for(self, 1'500'000);
+            self.call(nr::kill, killed, 19);
+            CHECK(wait_for(self, killed, 2).word == wait_status::stopped(signal::sigstop).word());
+            self.call(nr::kill, killed, 18);
+            CHECK(wait_for(self, killed, 8).word == wait_status::continued().word());
+            (void)read_file(self, "/proc/" + std::to_string(killed) + "/status");
+            self.call(nr::kill, killed, 9);
+            int words[5]{};
+            for (int i = 0; i < 5; ++i) {
+                const auto seen = wait_for(self);
+                REQUIRE(seen.id >= killed);
+                REQUIRE(seen.id < killed + 200);
+                words[i] = seen.word;
+            }
+            std::ranges::sort(words);
+            CHECK(words[0] == 9);
+            CHECK(words[1] == wait_status::exited(6).word());
+            CHECK(words[2] == wait_status::exited(6).word());
+            CHECK(words[3] == wait_status::exited(7).word());
+            CHECK(words[4] == wait_status::exited(8).word());
+            CHECK(wait_for(self).id == minus(posix::child));
+            self.exit(0);
+        });
+        CHECK(machine.platform().stacks_in_use() <= 1);
+        check_clean(machine);
+    }
 }
 
 } // namespace

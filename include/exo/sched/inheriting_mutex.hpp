@@ -138,12 +138,14 @@ private:
         if (!waits)
             return fail(counted(scheduler, errors::would_deadlock));
         for (;;) {
-            scheduler.park(deadline);
             if (owned_by(self))
                 return {};
+            // Before it parks: it may have been interrupted long ago.
             const bool interrupted = interruptible && scheduler.interrupted();
-            if (!interrupted && (deadline == instant::never() || scheduler.now() < deadline))
+            if (!interrupted && (deadline == instant::never() || scheduler.now() < deadline)) {
+                scheduler.park(deadline);
                 continue;
+            }
             scheduler.change_inheritance([&](auto changed) {
                 acquired = owned_by(self);
                 if (!acquired)
