@@ -43,25 +43,22 @@ public:
     [[nodiscard]] result<> lock(thread_type& t, user_addr word, futex_key key, instant deadline)
     {
         bucket& b = bucket_of(key);
-        contended_futex* const f = EXO_TRY(take_or_wait(t, b, word, key));
-        if (!f)
-            return {};
-        result<> outcome = f->lock.acquire(system_.scheduler(), deadline, true);
-        auto guard = enter(b);
-        --f->waiters;
-        if (outcome)
-            outcome = become_owner(t, *f, word);
-        else if (outcome.error() == errors::interrupted)
-            outcome = fail(errors::interrupted_to_restart);
-        if (f->waiters == 0) {
-            if (f->owner) {
-                f->lock.take_away();
-                --f->owner->inheriting_futexes;
-            }
-            b.futexes.erase(*f);
-            delete_object(system_.heap(), f);
+        for (;;) {
+            contended_futex* const f = EXO_TRY(take_or_wait(t, b, word, key));
+            if (!f)
+                return {};
+            result<> outcome = f->lock.acquire(system_.scheduler(), deadline, true);
+            auto guard = enter(b);
+            --f->waiters;
+            bool taken = true;
+            if (!outcome && outcome.error() == errors::interrupted)
+                outcome = fail(errors::interrupted_to_restart);
+            else if (outcome && f->owner != &t) // nobody has said so in the word
+                outcome = become_owner(t, *f, word, taken);
+            drop_if_unused(b, *f);
+            if (!outcome || taken)
+                return outcome;
         }
-        return outcome;
     }
 
     // Errors: sched::errors::would_deadlock, would_block, bad_address.
@@ -73,7 +70,8 @@ public:
             const auto value = EXO_TRY(read(word));
             if ((value & futex_word::owner) == number(t))
                 return fail(sched::errors::would_deadlock);
-            if ((value & futex_word::owner) != 0 || b.find(key))
+            const contended_futex* const f = b.find(key);
+            if ((value & futex_word::owner) != 0 || (f && f->lock.held()))
                 return fail(errors::would_block);
             if (EXO_TRY(exchange(word, value, number(t) | (value & futex_word::owner_died))))
                 return {};
@@ -89,14 +87,27 @@ public:
             const auto value = EXO_TRY(read(word));
             if ((value & futex_word::owner) != number(t))
                 return fail(errors::not_permitted, value);
-            contended_futex* const f = b.find(key);
-            if (f && f->owner != &t)
+            contended_futex* f = b.find(key);
+            if (f && f->owner && f->owner != &t)
                 return fail(errors::invalid_argument, value);
-            // The mark brings everybody else here too.
-            if (!EXO_TRY(exchange(word, value, f ? futex_word::waiters : 0)))
+            if (f && !f->owner)
+                f = nullptr; // it has been taken without the kernel; who waits there will see
+            // Nobody finds it free while somebody waits. Who is about to give up its wait comes by here first.
+            auto* const next = f ? f->lock.next(system_.scheduler()) : nullptr;
+            auto* const heir = next ? static_cast<thread_type*>(next->owner) : nullptr;
+            if (!EXO_TRY(exchange(word, value, heir ? number(*heir) | futex_word::waiters : 0)))
                 continue;
-            if (f)
-                let_go(*f);
+            if (!f)
+                return {};
+            if (!f->lock.release_to(system_.scheduler(), next)) {
+                if (!EXO_TRY(exchange(word, heir ? number(*heir) | futex_word::waiters : 0, value)))
+                    return fail(errors::invalid_argument, value); // the program's own doing
+                continue;
+            }
+            --t.inheriting_futexes;
+            f->owner = heir;
+            if (heir)
+                ++heir->inheriting_futexes;
             return {};
         }
     }
@@ -114,8 +125,10 @@ public:
             auto guard = enter(b);
             for (contended_futex& f : b.futexes)
                 if (f.owner == &t) {
+                    --t.inheriting_futexes;
+                    f.owner = nullptr;
                     f.owner_died = true;
-                    let_go(f);
+                    f.lock.release(system_.scheduler());
                 }
         }
     }
@@ -127,8 +140,8 @@ private:
     struct contended_futex {
         futex_key key{};
         mutex_type lock{};
-        thread_type* owner{};    // which has noted that; null while the lock changes hands
-        std::uint32_t waiters{}; // on their way to the lock, or from it
+        thread_type* owner{};    // which counts it; null if it has ended, or nobody has it
+        std::uint32_t waiters{}; // or on their way back
         bool owner_died{};       // as the next one will find in the word
         list_hook hook{};
     };
@@ -178,7 +191,8 @@ private:
             const std::uint32_t owner = value & futex_word::owner;
             if (owner == number(t))
                 return fail(sched::errors::would_deadlock);
-            if (contended_futex* const f = b.find(key)) {
+            contended_futex* f = b.find(key);
+            if (f && f->lock.held()) {
                 ++f->waiters;
                 return f;
             }
@@ -190,13 +204,18 @@ private:
             const std::uint32_t marked = value | futex_word::waiters;
             if (!EXO_TRY(exchange(word, value, marked)))
                 continue;
-            auto made = EXO_TRY(make_owned<contended_futex>(system_.heap()));
-            made->key = key;
-            switch (give(*made, static_cast<process_id>(owner))) {
+            owned<contended_futex> made;
+            if (!f) {
+                made = EXO_TRY(make_owned<contended_futex>(system_.heap()));
+                made->key = key;
+                f = made.get();
+            }
+            switch (give(*f, static_cast<process_id>(owner))) {
             case finding::living:
-                made->waiters = 1;
-                b.futexes.push_back(*made);
-                return made.release();
+                ++f->waiters;
+                if (made)
+                    b.futexes.push_back(*made.release());
+                return f;
             case finding::ending: // and is about to say so in the word, or has its number no more
                 guard.unlock();
                 system_.parker().park(system_.now() + milliseconds(1));
@@ -206,6 +225,17 @@ private:
                     return fail(errors::no_process, owner);
             }
         }
+    }
+    void drop_if_unused(bucket& b, contended_futex& f)
+    {
+        if (f.waiters != 0)
+            return;
+        if (f.owner) {
+            f.lock.take_away();
+            --f.owner->inheriting_futexes;
+        }
+        b.futexes.erase(f);
+        delete_object(system_.heap(), &f);
     }
 
     enum class finding : std::uint8_t { none, ending, living };
@@ -219,39 +249,37 @@ private:
         auto locked = t->process().lock();
         if (t->futexes_released)
             return finding::ending;
-        ++t->inheriting_futexes;
-        f.owner = t;
-        f.lock.give(t->task);
+        if (f.lock.give(t->task)) { // else somebody who waited was faster, and will find that out
+            ++t->inheriting_futexes;
+            f.owner = t;
+        }
         return finding::living;
     }
-    // By its owner.
-    void let_go(contended_futex& f)
+    // The calling thread has the kernel's lock; the word is to say so. Not `taken` if it says that another thread,
+    // which did not ask the kernel, has been faster.
+    [[nodiscard]] result<> become_owner(thread_type& t, contended_futex& f, user_addr word, bool& taken)
     {
-        --f.owner->inheriting_futexes;
-        f.owner = nullptr;
-        f.lock.release(system_.scheduler());
-    }
-    // The calling thread has the kernel's lock; the word is to say so.
-    [[nodiscard]] result<> become_owner(thread_type& t, contended_futex& f, user_addr word)
-    {
-        const auto say_so = [&]() -> result<> {
+        const auto say_so = [&]() -> result<bool> {
             for (;;) {
                 const auto value = EXO_TRY(read(word));
+                if ((value & futex_word::owner) != 0 && !f.owner_died)
+                    return false;
                 const std::uint32_t died = f.owner_died ? futex_word::owner_died : value & futex_word::owner_died;
                 if (EXO_TRY(exchange(word, value, number(t) | died | (f.waiters != 0 ? futex_word::waiters : 0))))
-                    return {};
+                    return true;
             }
         };
         const auto said = say_so();
-        if (said && f.waiters != 0) {
+        taken = said && *said;
+        if (taken)
+            f.owner_died = false;
+        if (taken && f.waiters != 0) {
             f.owner = &t;
             ++t.inheriting_futexes;
         } else {
             f.lock.release(system_.scheduler());
         }
-        if (said)
-            f.owner_died = false;
-        return said;
+        return said.has_value() ? result<>{} : fail(said.error());
     }
 
     System& system_;

@@ -64,11 +64,12 @@ public:
 
     // For locks that outlive the call which takes them, and whose first holder took them elsewhere (futexes).
     //
-    // `holder` has it, which nobody has or waits for.
-    void give(task& holder) noexcept
+    // `holder` has it, unless somebody has it already.
+    [[nodiscard]] bool give(task& holder) noexcept
     {
-        EXO_CHECK(!held());
-        owner_.store(word(holder), std::memory_order_release);
+        std::uintptr_t expected = 0;
+        return owner_.compare_exchange_strong(expected, word(holder), std::memory_order_acq_rel,
+                                              std::memory_order_relaxed);
     }
     // Whoever has it has it no more. Nobody waits, or will.
     void take_away() noexcept
@@ -92,15 +93,27 @@ public:
         if (!(seen & contended) &&
             owner_.compare_exchange_strong(seen, 0, std::memory_order_release, std::memory_order_relaxed))
             return;
-        scheduler.change_inheritance([&](auto changed) -> task* {
-            if (!lock_.contended()) { // all have given up
-                owner_.store(0, std::memory_order_release);
-                return nullptr;
-            }
-            auto& next = static_cast<task&>(inheritance::hand_over(lock_, changed));
-            owner_.store(word(next) | (lock_.contended() ? contended : 0), std::memory_order_release);
-            return &next;
+        scheduler.change_inheritance([&](auto changed) -> task* { return hand_over(changed); });
+    }
+    // Who would have it if its holder released it now, or null.
+    [[nodiscard]] task* next(Scheduler& scheduler) noexcept
+    {
+        task* first = nullptr;
+        scheduler.change_inheritance([&](auto) {
+            first = static_cast<task*>(inheritance::first(lock_));
+            return static_cast<task*>(nullptr);
         });
+        return first;
+    }
+    // By its holder: release, if `expected` is who gets it.
+    [[nodiscard]] bool release_to(Scheduler& scheduler, task* expected) noexcept
+    {
+        bool done = false;
+        scheduler.change_inheritance([&](auto changed) -> task* {
+            done = static_cast<task*>(inheritance::first(lock_)) == expected;
+            return done ? hand_over(changed) : nullptr;
+        });
+        return done;
     }
 
     [[nodiscard]] bool held() const noexcept { return owner_.load(std::memory_order_relaxed) != 0; }
@@ -157,7 +170,18 @@ private:
             return fail(counted(scheduler, interrupted ? errors::interrupted : errors::timed_out));
         }
     }
-
+    // Under the scheduler's lock: who has it now, if anybody, and is to be woken.
+    template <class Changed>
+    task* hand_over(Changed changed) noexcept
+    {
+        if (!lock_.contended()) { // all have given up
+            owner_.store(0, std::memory_order_release);
+            return nullptr;
+        }
+        auto& next = static_cast<task&>(inheritance::hand_over(lock_, changed));
+        owner_.store(word(next) | (lock_.contended() ? contended : 0), std::memory_order_release);
+        return &next;
+    }
     template <class Changed>
     bool wait_for(Scheduler& scheduler, task& self, task& owner, Changed changed)
     {
