@@ -816,23 +816,23 @@ TEST_CASE("threads that come, go, wait and signal while their process ends, exec
             rests(self);
         });
         run_to_end(machine, [&](view& self) {
-            const auto killed = self.fork(is_killed);
+            const auto victim = self.fork(is_killed);
             self.fork(exits);
             self.fork(other_exits);
             self.fork(executes);
             self.fork(other_executes);
             sleep_for(self, 1'500'000);
-            self.call(nr::kill, killed, 19);
-            CHECK(wait_for(self, killed, 2).word == wait_status::stopped(signal::sigstop).word());
-            self.call(nr::kill, killed, 18);
-            CHECK(wait_for(self, killed, 8).word == wait_status::continued().word());
-            (void)read_file(self, "/proc/" + std::to_string(killed) + "/status");
-            self.call(nr::kill, killed, 9);
+            self.call(nr::kill, victim, 19);
+            CHECK(wait_for(self, victim, 2).word == wait_status::stopped(signal::sigstop).word());
+            self.call(nr::kill, victim, 18);
+            CHECK(wait_for(self, victim, 8).word == wait_status::continued().word());
+            (void)read_file(self, "/proc/" + std::to_string(victim) + "/status");
+            self.call(nr::kill, victim, 9);
             int words[5]{};
             for (int i = 0; i < 5; ++i) {
                 const auto seen = wait_for(self);
-                REQUIRE(seen.id >= killed);
-                REQUIRE(seen.id < killed + 200);
+                REQUIRE(seen.id >= victim);
+                REQUIRE(seen.id < victim + 200);
                 words[i] = seen.word;
             }
             std::ranges::sort(words);

@@ -1,8 +1,9 @@
 // A thread of a process: a task of the scheduler with a kernel stack, and what the processor and the signals keep for
 // each thread. Members without another owner named belong to the thread itself.
 //
-// It lives on its own after its process was reaped, until the scheduler has left its stack: the composition's hook for
-// ended tasks calls destroy().
+// Others reach it through its process and the process table, under whose locks it leaves them when it ends. It lives on
+// its own after that, and after its process was reaped, until the scheduler has left its stack: the composition's hook
+// for ended tasks calls destroy().
 
 #pragma once
 
