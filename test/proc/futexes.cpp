@@ -107,7 +107,7 @@ TEST_CASE("broadcasts that move waiters to a lock lose none of them, though some
     futex_world w;
     std::atomic<std::uint32_t> condition{}, lock{};
     unsigned turn = 0; // under the lock
-    constexpr unsigned threads = 4, rounds = 200;
+    constexpr unsigned threads = 4, rounds = 20;
 
     const auto take = [&](std::uint32_t as) {
         while (lock.exchange(as) != 0) {

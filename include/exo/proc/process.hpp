@@ -1,8 +1,8 @@
 // A process: what its threads have in common, and its place among other processes.
 //
 // Who may touch what: members of the group "tree" belong to the process table's lock; "threads" change under that lock
-// and the process's own, so either keeps them as they are; everything else changes under the process's own lock, but for
-// what is atomic. The process's own threads read image and descriptors without it, since these change only when one
+// and the process's own, so either keeps them as they are; everything else that is not atomic changes under the
+// process's own lock. The process's own threads read image and descriptors without it, since these change only when one
 // thread is left (execve, exit); identity and paths only while there is one (has_one_thread), else by a copy
 // (proc/caller.hpp): one thread stays the only one until it makes another. A process is one object while anybody refers
 // to it: the table does until it is reaped.
