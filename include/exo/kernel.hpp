@@ -213,7 +213,8 @@ private:
             auto guard = this->processes().lock();
             EXO_TRY(this->processes().insert(guard, init));
             p.group = p.session = p.id();
-            p.main_thread = t;
+            t->set_id(p.id());
+            p.add(*t);
         }
         this->user_mode().reset(t->state);
         this->scheduler().start(t->task);

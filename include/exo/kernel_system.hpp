@@ -34,6 +34,7 @@
 #include <exo/platform.hpp>
 #include <exo/proc/cpu_time.hpp>
 #include <exo/proc/futex.hpp>
+#include <exo/proc/inheriting_futex.hpp>
 #include <exo/proc/memory_status.hpp>
 #include <exo/proc/process_table.hpp>
 #include <exo/proc/procfs/procfs.hpp>
@@ -164,7 +165,7 @@ public:
     struct turn {
         sched::turn_start start;
         proc::process_id id{};
-        char name[process_type::name_limit + 1]{}; // and zeros
+        char name[sched::task_info::name_limit + 1]{}; // and zeros
     };
     using turn_ring = trace::event_ring<turn, 512>;
 
@@ -216,6 +217,7 @@ public:
     [[nodiscard]] fs::device_registry& devices() { return devices_; }
     [[nodiscard]] fs::vfs& vfs() { return vfs_; }
     [[nodiscard]] proc::futex_table& futexes() { return futexes_; }
+    [[nodiscard]] proc::inheriting_futex_table<kernel_system>& inheriting_futexes() { return inheriting_futexes_; }
     [[nodiscard]] process_table_type& processes() { return processes_; }
     [[nodiscard]] drivers::terminal_list& terminals() { return terminals_; }
     [[nodiscard]] trace::registry& metrics() { return metrics_; }
@@ -338,8 +340,7 @@ protected:
                             .clock = wall_clock_,
                             .devices = &devices_},
           deadline_claims_{heap_for_use_, scheduler_, platform.cpu().cpu_limit()}, vfs_{file_environment_},
-          terminals_{parker_}, processes_{*this},
-          metadata_bytes_{early_.bytes}
+          terminals_{parker_}, processes_{*this}, inheriting_futexes_{*this}, metadata_bytes_{early_.bytes}
     {
         for (cpu_record& r : early_.records_of_cpus)
             r.system = this;
@@ -420,7 +421,7 @@ private:
     {
         turn begun{.start = start};
         if (next) {
-            const std::string_view name = next->process().name();
+            const std::string_view name = next->task.name();
             begun.id = next->id();
             for (std::size_t i = 0; i < name.size(); ++i)
                 begun.name[i] = name[i];
@@ -476,6 +477,7 @@ private:
     drivers::terminal_list terminals_;
     trace::registry metrics_;
     process_table_type processes_;
+    proc::inheriting_futex_table<kernel_system> inheriting_futexes_;
     random_generator random_;
     sync::spin_lock<sync::lock_rank::console, typename P::interrupts_type> random_lock_;
     std::atomic<std::uint64_t> stack_bytes_{};

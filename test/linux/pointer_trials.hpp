@@ -200,6 +200,7 @@ inline constexpr trial trials[] = {
     {SYS_rt_sigtimedwait, {what::scratch, 0, T, 8}, 16, optional},
     {SYS_rt_sigtimedwait, {what::signals, T, what::scratch, 8}, 128, writes | optional | signal},
     {SYS_rt_sigqueueinfo, {what::self, user_signal, T}, 48},
+    {SYS_rt_tgsigqueueinfo, {what::self, what::self, user_signal, T}, 48},
     {SYS_sigaltstack, {T, 0}, 24, optional},
     {SYS_sigaltstack, {0, T}, 24, writes | optional},
     // Time.
@@ -232,6 +233,9 @@ inline constexpr trial trials[] = {
     {SYS_getcpu, {0, T}, 4, writes | optional},
     {SYS_futex, {T, 0, 0, what::scratch, 0, 0}, 4, 0, EINVAL}, // FUTEX_WAIT; of a word that is aligned
     {SYS_futex, {what::scratch, 0, 0, T, 0, 0}, 16, optional},
+    {SYS_futex, {what::scratch, 5, 0, 0, T, 0}, 4, writes, EINVAL}, // FUTEX_WAKE_OP: writes 0
+    {SYS_get_robust_list, {0, T, what::scratch}, 8, writes},
+    {SYS_get_robust_list, {0, what::scratch, T}, 8, writes},
 };
 
 // Pointers that no call follows when it is made.
@@ -248,7 +252,6 @@ inline constexpr exemption exemptions[] = {
     {SYS_nanosleep, 1, "is written when a signal interrupts"},
     {SYS_clock_nanosleep, 3, "is written when a signal interrupts"},
     {SYS_rseq, 0, "is noted, and ends the program when it is not good on the way to user mode"},
-    {SYS_futex, 4, "is for operations that are not there"},
 };
 
 // Ranges that are not the program's to change. Each call is given one in its first argument; the second is its length.

@@ -39,6 +39,7 @@ TEST_CASE("there is a trial for every pointer that a system call takes")
 {
     pointer_parameters found;
     linux_abi::add_file_calls<system_type>(found);
+    linux_abi::add_futex_calls<system_type>(found);
     linux_abi::add_memory_calls<system_type>(found);
     linux_abi::add_process_calls<system_type>(found);
     linux_abi::add_signal_calls<system_type>(found);

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include <exo/base/check.hpp>
 #include <exo/base/posix.hpp>
 #include <exo/linux/restartable_sequence.hpp>
 #include <exo/linux/signal_calls.hpp>
@@ -81,6 +82,53 @@ inline std::int64_t sleep_for(view& self, std::int64_t nanoseconds)
     return outcome;
 }
 
+// CLONE_VM, FS, FILES, SIGHAND, THREAD and SYSVSEM; with TLS, and its number at the start and the end of the thread.
+constexpr std::uint64_t thread_flags = 0x50f00, with_tls = 0x80000, tells_parent = 0x100000, clears_id = 0x200000,
+                        tells_child = 0x1000000;
+
+// Starts `function` as a thread on a stack of its own; r12 takes `argument` there. A word at `id`, if it is not 0,
+// holds the thread's number as long as it lives. Returns the number.
+inline std::int64_t spawn(view& self, std::uint64_t function, std::uint64_t id = 0, std::uint64_t argument = 0)
+{
+    constexpr std::uint64_t stack_size = 65536;
+    const auto stack = self.call(nr::mmap, 0, stack_size, 3, 0x22, -1, 0);
+    if (stack < 0)
+        return stack;
+    const auto saved = std::exchange(self.frame.r12, argument);
+    const auto flags = thread_flags | (id != 0 ? tells_parent | clears_id : 0);
+    const auto made = self.call_from(function, nr::clone, flags, stack + stack_size - 64, id, id, 0);
+    self.frame.r12 = saved;
+    return made;
+}
+
+[[noreturn]] inline void exit_thread(view& self, int code = 0)
+{
+    static_cast<void>(self.call(nr::exit, code));
+    EXO_PANIC("exit returned");
+}
+
+// Waits until the kernel has cleared the word that holds a thread's number.
+inline void join(view& self, std::uint64_t id)
+{
+    while (const auto living = self.load<std::uint32_t>(id))
+        self.call(nr::futex, id, 0, living, 0);
+}
+
+inline std::string read_file(view& self, std::string_view path)
+{
+    const auto stack = self.frame.rsp;
+    const auto file = self.call(nr::open, self.put(path), 0, 0);
+    const auto at = self.allocate(4096);
+    const auto size = file < 0 ? file : self.call(nr::read, file, at, 4096);
+    std::string text;
+    for (std::int64_t i = 0; i < size; ++i)
+        text += self.load<char>(at + static_cast<std::uint64_t>(i));
+    if (file >= 0)
+        self.call(nr::close, file);
+    self.frame.rsp = stack;
+    return text;
+}
+
 inline std::int64_t execute(view& self, std::string_view path, std::initializer_list<std::string_view> arguments,
                             std::initializer_list<std::string_view> environment = {})
 {
@@ -98,6 +146,13 @@ inline std::string argument(view& self, std::size_t i)
 }
 
 inline std::uint64_t free_frames(simulated_kernel& machine) { return machine.kernel().frames().free_frames(); }
+
+// Until it ends by itself: that it came to rest before would mean that somebody waits for ever.
+template <class Function>
+void run_to_end(simulated_kernel& machine, Function init)
+{
+    CHECK(machine.run(std::move(init)) == 0);
+}
 
 // The machine had nothing to object to.
 // After a run: init ended with this status, -1 for none, and so none of its checks was left out by a signal that ended it.

@@ -16,9 +16,12 @@
 #include <exo/base/address.hpp>
 #include <exo/base/result.hpp>
 #include <exo/fs/errors.hpp>
+#include <exo/fs/path_context.hpp>
 #include <exo/fs/stream.hpp>
 #include <exo/fs/user_memory.hpp>
 #include <exo/linux/numbers.hpp>
+#include <exo/proc/caller.hpp>
+#include <exo/proc/credentials.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/thread.hpp>
 
@@ -29,13 +32,19 @@ class call final : public fs::user_memory {
 public:
     using frame_type = typename System::frame;
 
-    call(System& s, proc::thread<System>& t, frame_type& f) : system{s}, thread{t}, process{t.process()}, frame{f} {}
+    call(System& s, proc::thread<System>& t, frame_type& f)
+        : system{s}, thread{t}, process{t.process()}, frame{f}, caller_{process}
+    {
+    }
 
     System& system;
     proc::thread<System>& thread;
     proc::process<System>& process;
     // The registers of the program, which the result is going to be written to.
     frame_type& frame;
+
+    [[nodiscard]] const proc::credentials& identity() { return caller_.identity(); }
+    [[nodiscard]] const fs::path_context& paths() { return caller_.paths(); }
 
     // Errors: bad_address; some of the bytes may have been copied.
     [[nodiscard]] result<> read(user_addr from, std::span<std::byte> into) override
@@ -74,6 +83,9 @@ public:
         }
         return fail(fs::errors::name_too_long, length);
     }
+
+private:
+    proc::caller<System> caller_;
 };
 
 // The caller's memory as the two ends of a file transfer.

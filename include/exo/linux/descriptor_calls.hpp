@@ -110,8 +110,8 @@ result<> sys_pipe2(call<System>& c, user_addr to, std::uint32_t flags)
         return fail(errors::invalid_argument, flags);
     const bool close_on_exec = (flags & open_flag::close_on_exec) != 0;
     fs::descriptor_table& files = c.process.files();
-    auto ends = EXO_TRY(fs::make_pipe(c.system.file_environment(), c.process.paths.who,
-                                      (flags & open_flag::non_blocking) != 0));
+    auto ends =
+        EXO_TRY(fs::make_pipe(c.system.file_environment(), c.paths().who, (flags & open_flag::non_blocking) != 0));
     std::int32_t descriptors[2];
     descriptors[0] = EXO_TRY(files.install(std::move(ends.reader), close_on_exec));
     const auto writer = files.install(std::move(ends.writer), close_on_exec);

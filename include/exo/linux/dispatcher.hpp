@@ -9,6 +9,7 @@
 
 #include <exo/linux/call.hpp>
 #include <exo/linux/file_calls.hpp>
+#include <exo/linux/futex_calls.hpp>
 #include <exo/linux/memory_calls.hpp>
 #include <exo/linux/numbers.hpp>
 #include <exo/linux/process_calls.hpp>
@@ -26,6 +27,7 @@ consteval call_table<System> make_call_table()
 {
     call_table<System> table;
     add_file_calls<System>(table);
+    add_futex_calls<System>(table);
     add_memory_calls<System>(table);
     add_process_calls<System>(table);
     add_schedule_calls<System>(table);
@@ -75,6 +77,8 @@ private:
             thread.restart = restart_kind::by_action;
         else if (e == proc::errors::interrupted_by_handler)
             thread.restart = restart_kind::unless_handled;
+        else if (e == proc::errors::interrupted_to_restart)
+            thread.restart = restart_kind::always;
         else if (e == proc::errors::interrupted_with_rest)
             thread.restart = restart_kind::with_rest;
         else

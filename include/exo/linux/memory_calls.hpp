@@ -77,11 +77,12 @@ inline constexpr std::uint64_t known = kind | fixed | anonymous | low | grows_do
 
 // What the process may have of its memory. Who is privileged may lock as much as there is.
 template <class System>
-[[nodiscard]] mm::space_limits limits_of(const proc::process<System>& p)
+[[nodiscard]] mm::space_limits limits_of(call<System>& c)
 {
-    return {.space = p.limits[proc::resource::address_space].soft,
-            .data = p.limits[proc::resource::data].soft,
-            .locked = p.identity.privileged() ? mm::space_limits::none : p.limits[proc::resource::locked_memory].soft};
+    const auto& limits = c.process.limits;
+    return {.space = limits[proc::resource::address_space].soft,
+            .data = limits[proc::resource::data].soft,
+            .locked = c.identity().privileged() ? mm::space_limits::none : limits[proc::resource::locked_memory].soft};
 }
 
 // Whether mmap gives memory for the file instead of the file: /dev/zero.
@@ -109,7 +110,7 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
         return fail(errors::invalid_argument, flags);
     if (length > c.system.user_mode().user_limit().value())
         return fail(errors::out_of_memory, length);
-    const auto limits = limits_of(c.process);
+    const auto limits = limits_of(c);
     if ((flags & map_flag::locked) != 0 && limits.locked == 0)
         return fail(errors::not_permitted);
     if (kind == map_flag::shared_validate && (flags & ~map_flag::known) != 0)
@@ -146,7 +147,7 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
             return fail(errors::not_permitted);
     }
     if (!anonymous) {
-        static_cast<void>(c.system.vfs().remember_path(c.process.paths, *file));
+        static_cast<void>(c.system.vfs().remember_path(c.paths(), *file));
         request.backing = std::move(file);
         request.offset = offset;
     } else if (shared) {
@@ -176,7 +177,7 @@ result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t 
     const auto access = EXO_TRY(to_protection(protection & ~ignored));
     if (range.empty())
         return {};
-    const auto changed = c.process.image().space().protect(range, access, limits_of(c.process));
+    const auto changed = c.process.image().space().protect(range, access, limits_of(c));
     if (!changed && changed.error() == mm::access_denied) // to write a file that is open for reading only
         return fail(fs::errors::access_denied, changed.error().context());
     return changed ? result<void>{} : fail(unmapped_is_no_memory(changed.error()));
@@ -196,7 +197,7 @@ result<std::uint64_t> sys_mremap(call<System>& c, std::uint64_t address, std::ui
                               .keeps_old = (flags & dont_unmap) != 0};
     if ((flags & fixed) != 0)
         request.target = virt_addr{target};
-    return EXO_TRY(c.process.image().space().remap(request, limits_of(c.process))).value();
+    return EXO_TRY(c.process.image().space().remap(request, limits_of(c))).value();
 }
 
 // What madvise(2) says about memory, by Linux's numbers (asm-generic/mman-common.h).
@@ -287,7 +288,7 @@ result<std::uint64_t> sys_brk(call<System>& c, std::uint64_t end)
 {
     auto& space = c.process.image().space();
     if (end != 0)
-        static_cast<void>(space.set_brk(virt_addr{end}, limits_of(c.process)));
+        static_cast<void>(space.set_brk(virt_addr{end}, limits_of(c)));
     return space.brk().value();
 }
 
@@ -338,7 +339,7 @@ result<void> sys_mincore(call<System>& c, std::uint64_t address, std::uint64_t l
 template <class System>
 [[nodiscard]] result<void> lock_pages(call<System>& c, std::uint64_t address, std::uint64_t length, mm::locking how)
 {
-    const auto limits = limits_of(c.process);
+    const auto limits = limits_of(c);
     if (how != mm::locking::none && limits.locked == 0)
         return fail(errors::not_permitted);
     const auto offset = address & (page_size - 1);
@@ -380,7 +381,7 @@ result<void> sys_mlockall(call<System>& c, std::uint32_t flags)
     constexpr std::uint32_t current = 1, future = 2, on_fault = 4;
     if (flags == 0 || flags == on_fault || (flags & ~(current | future | on_fault)) != 0)
         return fail(errors::invalid_argument, flags);
-    const auto limits = limits_of(c.process);
+    const auto limits = limits_of(c);
     if (limits.locked == 0)
         return fail(errors::not_permitted);
     const auto how = (flags & on_fault) != 0 ? mm::locking::on_fault : mm::locking::at_once;

@@ -24,7 +24,7 @@ result<int> sys_openat(call<System>& c, std::int32_t directory, user_addr text, 
         return fail(errors::not_supported, flags);
     path_argument<System> path;
     EXO_TRY(path.read(c, directory, text));
-    auto opened = EXO_TRY(c.system.vfs().open(c.process.paths, path, to_open_options(flags, mode)));
+    auto opened = EXO_TRY(c.system.vfs().open(c.paths(), path, to_open_options(flags, mode)));
     return c.process.files().install(std::move(opened), (flags & open_flag::close_on_exec) != 0);
 }
 
@@ -53,7 +53,7 @@ result<> sys_mkdirat(call<System>& c, std::int32_t directory, user_addr text, st
 {
     path_argument<System> path;
     EXO_TRY(path.read(c, directory, text));
-    return c.system.vfs().make_directory(c.process.paths, path, static_cast<fs::permission_bits>(mode & 01777));
+    return c.system.vfs().make_directory(c.paths(), path, static_cast<fs::permission_bits>(mode & 01777));
 }
 
 template <class System>
@@ -78,9 +78,8 @@ result<> sys_mknodat(call<System>& c, std::int32_t directory, user_addr text, st
     }
     path_argument<System> path;
     EXO_TRY(path.read(c, directory, text));
-    return c.system.vfs().make_node(c.process.paths, path, *type,
-                                    static_cast<fs::permission_bits>(mode & fs::permission::all),
-                                    decode_device(device));
+    return c.system.vfs().make_node(
+        c.paths(), path, *type, static_cast<fs::permission_bits>(mode & fs::permission::all), decode_device(device));
 }
 
 template <class System>
@@ -97,8 +96,8 @@ result<> sys_unlinkat(call<System>& c, std::int32_t directory, user_addr text, s
     path_argument<System> path;
     EXO_TRY(path.read(c, directory, text));
     if (flags != 0)
-        return c.system.vfs().remove_directory(c.process.paths, path);
-    return c.system.vfs().unlink(c.process.paths, path);
+        return c.system.vfs().remove_directory(c.paths(), path);
+    return c.system.vfs().unlink(c.paths(), path);
 }
 
 template <class System>
@@ -125,7 +124,7 @@ result<> sys_renameat2(call<System>& c, std::int32_t from_directory, user_addr f
     EXO_TRY(from.read(c, from_directory, from_text));
     path_argument<System> to;
     EXO_TRY(to.read(c, to_directory, to_text));
-    return c.system.vfs().rename(c.process.paths, from, to,
+    return c.system.vfs().rename(c.paths(), from, to,
                                  {.no_replace = flags == no_replace, .exchange = flags == exchange});
 }
 
@@ -152,9 +151,9 @@ result<> sys_linkat(call<System>& c, std::int32_t from_directory, user_addr from
     EXO_TRY(from.read(c, from_directory, from_text));
     path_argument<System> to;
     EXO_TRY(to.read(c, to_directory, to_text));
-    return c.system.vfs().link(c.process.paths, from, to,
-                               {.follow = (flags & at_flag::symlink_follow) != 0,
-                                .allow_empty = (flags & at_flag::empty_path) != 0});
+    return c.system.vfs().link(
+        c.paths(), from, to,
+        {.follow = (flags & at_flag::symlink_follow) != 0, .allow_empty = (flags & at_flag::empty_path) != 0});
 }
 
 template <class System>
@@ -172,7 +171,7 @@ result<> sys_symlinkat(call<System>& c, user_addr target_text, std::int32_t dire
         return fail(fs::errors::not_found);
     path_argument<System> path;
     EXO_TRY(path.read(c, directory, text));
-    return c.system.vfs().make_symlink(c.process.paths, target.text(), path);
+    return c.system.vfs().make_symlink(c.paths(), target.text(), path);
 }
 
 template <class System>
@@ -192,9 +191,8 @@ result<fs::location> resolve_at(call<System>& c, std::int32_t directory, user_ad
     const bool allow_empty = (flags & at_flag::empty_path) != 0;
     if (path.empty() && allow_empty && path.start())
         return c.system.vfs().place_of(*path.start());
-    return c.system.vfs().resolve(
-        c.process.paths, path,
-        {.follow = (flags & at_flag::symlink_no_follow) == 0, .allow_empty = allow_empty});
+    return c.system.vfs().resolve(c.paths(), path,
+                                  {.follow = (flags & at_flag::symlink_no_follow) == 0, .allow_empty = allow_empty});
 }
 
 // The place of an open file. Errors: bad_descriptor, out_of_memory.
@@ -210,7 +208,7 @@ result<fs::location> place_of(call<System>& c, std::int32_t descriptor)
 template <class System>
 result<> change_mode(call<System>& c, const fs::location& where, std::uint32_t mode)
 {
-    return c.system.vfs().change_permissions(c.process.paths, where,
+    return c.system.vfs().change_permissions(c.paths(), where,
                                              static_cast<fs::permission_bits>(mode & fs::permission::all));
 }
 
@@ -241,7 +239,7 @@ result<> change_owner(call<System>& c, const fs::location& where, std::uint32_t 
     const auto given = [](std::uint32_t id) {
         return id == ~std::uint32_t{0} ? std::optional<std::uint32_t>{} : std::optional{id};
     };
-    return c.system.vfs().change_owner(c.process.paths, where, given(uid), given(gid));
+    return c.system.vfs().change_owner(c.paths(), where, given(uid), given(gid));
 }
 
 template <class System>
@@ -293,7 +291,7 @@ result<> sys_utimensat(call<System>& c, std::int32_t directory, user_addr path, 
     const bool to_now = given[0].nanoseconds == now && given[1].nanoseconds == now;
     if (!stamps[0] && !stamps[1])
         return {};
-    return c.system.vfs().change_times(c.process.paths, where, stamps[0], stamps[1], to_now);
+    return c.system.vfs().change_times(c.paths(), where, stamps[0], stamps[1], to_now);
 }
 
 template <class System>
@@ -302,7 +300,7 @@ result<> sys_utimes(call<System>& c, user_addr path, user_addr times)
     const auto where = EXO_TRY(resolve_at(c, at_flag::working_directory, path, 0));
     if (times.value() == 0) {
         const auto present = c.system.wall_clock().now();
-        return c.system.vfs().change_times(c.process.paths, where, present, present, true);
+        return c.system.vfs().change_times(c.paths(), where, present, present, true);
     }
     microsecond_record given[2];
     EXO_TRY(c.read(times, std::as_writable_bytes(std::span{given})));
@@ -312,12 +310,13 @@ result<> sys_utimes(call<System>& c, user_addr path, user_addr times)
             return fail(errors::invalid_argument);
         stamps[i] = {given[i].seconds, static_cast<std::uint32_t>(given[i].microseconds * 1'000)};
     }
-    return c.system.vfs().change_times(c.process.paths, where, stamps[0], stamps[1]);
+    return c.system.vfs().change_times(c.paths(), where, stamps[0], stamps[1]);
 }
 
 template <class System>
 result<std::uint32_t> sys_umask(call<System>& c, std::uint32_t mask)
 {
+    auto guard = c.process.lock();
     return std::exchange(c.process.paths.umask, static_cast<fs::permission_bits>(mask & 0777));
 }
 
@@ -328,7 +327,7 @@ result<> sys_truncate(call<System>& c, user_addr text, std::int64_t size)
         return fail(errors::invalid_argument);
     path_argument<System> path;
     EXO_TRY(path.read(c, at_flag::working_directory, text));
-    return c.system.vfs().truncate(c.process.paths, path, static_cast<std::uint64_t>(size));
+    return c.system.vfs().truncate(c.paths(), path, static_cast<std::uint64_t>(size));
 }
 
 template <class System>
@@ -343,7 +342,7 @@ result<> sys_ftruncate(call<System>& c, std::int32_t descriptor, std::int64_t si
 template <class System>
 result<> enter_directory(call<System>& c, fs::location where)
 {
-    EXO_TRY(c.system.vfs().check_directory(c.process.paths, where));
+    EXO_TRY(c.system.vfs().check_directory(c.paths(), where));
     c.process.change_directory(std::move(where));
     return {};
 }
@@ -367,8 +366,8 @@ template <class System>
 result<> sys_chroot(call<System>& c, user_addr path)
 {
     auto where = EXO_TRY(resolve_at(c, at_flag::working_directory, path, 0));
-    EXO_TRY(c.system.vfs().check_directory(c.process.paths, where));
-    if (!c.process.identity.privileged())
+    EXO_TRY(c.system.vfs().check_directory(c.paths(), where));
+    if (!c.identity().privileged())
         return fail(errors::not_permitted);
     auto guard = c.process.lock();
     std::swap(c.process.paths.root, where);
@@ -393,7 +392,7 @@ result<> sys_mount(call<System>& c, user_addr source_text, user_addr target_text
         flags &= ~magic_mask;
     constexpr std::uint64_t known = mount_flag::read_only | mount_flag::no_set_id | mount_flag::no_devices |
                                     mount_flag::no_execute | mount_flag::harmless;
-    if (!c.process.identity.privileged())
+    if (!c.identity().privileged())
         return fail(errors::not_permitted);
     if ((flags & ~known) != 0)
         return fail(errors::invalid_argument, flags);
@@ -405,8 +404,7 @@ result<> sys_mount(call<System>& c, user_addr source_text, user_addr target_text
     char type[64];
     const auto type_name = EXO_TRY(c.read_string(type_text, type));
     auto made = EXO_TRY(c.system.create_file_system(type_name, source.text()));
-    return c.system.vfs().mount(c.process.paths, target, std::move(made),
-                                source.empty() ? type_name : source.text(),
+    return c.system.vfs().mount(c.paths(), target, std::move(made), source.empty() ? type_name : source.text(),
                                 {.read_only = (flags & mount_flag::read_only) != 0,
                                  .no_execute = (flags & mount_flag::no_execute) != 0,
                                  .no_set_id = (flags & mount_flag::no_set_id) != 0,
@@ -422,7 +420,7 @@ result<> sys_umount2(call<System>& c, user_addr text, std::uint32_t flags)
         return fail(errors::invalid_argument, flags);
     path_argument<System> path;
     EXO_TRY(path.read(c, at_flag::working_directory, text));
-    return c.system.vfs().unmount(c.process.paths, path);
+    return c.system.vfs().unmount(c.paths(), path);
 }
 
 template <class System>

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -22,7 +23,10 @@
 #include <exo/proc/exit.hpp>
 #include <exo/proc/fork.hpp>
 #include <exo/proc/groups.hpp>
+#include <exo/proc/process_usage.hpp>
 #include <exo/proc/resource.hpp>
+#include <exo/proc/robust_list.hpp>
+#include <exo/proc/spawn.hpp>
 #include <exo/proc/string_list.hpp>
 #include <exo/proc/wait.hpp>
 
@@ -34,8 +38,10 @@ namespace clone_flag {
 inline constexpr std::uint64_t exit_signal = 0xff, memory = 0x100, file_places = 0x200, descriptors = 0x400,
                                handlers = 0x800, parent_waits = 0x4000, same_parent = 0x8000, thread = 0x10000,
                                set_tls = 0x80000, set_parent_id = 0x100000, clear_child_id = 0x200000,
-                               set_child_id = 0x1000000, clear_handlers = 0x100000000;
-inline constexpr std::uint64_t ignored = 0x40000 | 0x400000 | 0x800000; // SYSVSEM, DETACHED, UNTRACED
+                               detached = 0x400000, set_child_id = 0x1000000, clear_handlers = 0x100000000;
+inline constexpr std::uint64_t ignored = 0x40000 | detached | 0x800000; // SYSVSEM, DETACHED, UNTRACED
+// What the threads of a process have in common here.
+inline constexpr std::uint64_t common = memory | file_places | descriptors | handlers;
 inline constexpr std::uint64_t known = exit_signal | memory | descriptors | parent_waits | set_tls | set_parent_id |
                                        clear_child_id | set_child_id | clear_handlers | ignored;
 } // namespace clone_flag
@@ -48,32 +54,60 @@ struct clone_request {
     std::uint64_t tls{};
 };
 
+// Errors: invalid_argument, for what makes no sense together; unknown_call, for what is not there: places in the file
+// system or signal handlers in common between processes, and threads that do not have all in common that they can.
+[[nodiscard]] inline result<> check_clone_flags(std::uint64_t flags)
+{
+    namespace flag = clone_flag;
+    const auto has = [flags](std::uint64_t bit) { return (flags & bit) != 0; };
+    if ((has(flag::thread) && !has(flag::handlers)) || (has(flag::handlers) && !has(flag::memory)) ||
+        (has(flag::handlers) && has(flag::clear_handlers)) ||
+        (flags & flag::exit_signal) > static_cast<unsigned>(proc::signal::last))
+        return fail(errors::invalid_argument, flags);
+    const std::uint64_t known = has(flag::thread) ? flag::known | flag::common | flag::thread : flag::known;
+    if ((flags & ~known) != 0 || (has(flag::thread) && (flags & flag::common) != flag::common))
+        return fail(proc::errors::unknown_call, flags);
+    return {};
+}
+
 template <class System>
 result<std::int32_t> clone_process(call<System>& c, const clone_request& wanted)
 {
     namespace flag = clone_flag;
-    // Threads, and what they alone have in common, are not there yet.
-    if ((wanted.flags & ~flag::known) != 0)
-        return fail(proc::errors::unknown_call, wanted.flags);
-    if ((wanted.flags & flag::exit_signal) > static_cast<unsigned>(proc::signal::last))
-        return fail(errors::invalid_argument, wanted.flags);
+    EXO_TRY(check_clone_flags(wanted.flags));
+    const auto has = [&wanted](std::uint64_t bit) { return (wanted.flags & bit) != 0; };
+    if (has(flag::set_tls) && wanted.tls >= c.system.user_mode().user_limit().value())
+        return fail(errors::not_permitted, wanted.tls);
 
     auto frame = c.frame;
     frame.rax = 0;
     if (wanted.stack_pointer != 0)
         frame.rsp = wanted.stack_pointer;
-    const proc::fork_request request{.share_image = (wanted.flags & flag::memory) != 0,
-                                     .wait_for_release = (wanted.flags & flag::parent_waits) != 0,
-                                     .share_descriptors = (wanted.flags & flag::descriptors) != 0,
-                                     .reset_handlers = (wanted.flags & flag::clear_handlers) != 0,
+    const user_addr clear_id_at_exit = has(flag::clear_child_id) ? wanted.child_id : user_addr{};
+    if (has(flag::thread)) {
+        const proc::spawn_request request{.tls = has(flag::set_tls) ? std::optional{wanted.tls} : std::nullopt,
+                                          .clear_id_at_exit = clear_id_at_exit};
+        return proc::spawn_thread(c.thread, frame, request, [&](proc::thread<System>& made) {
+            // Who cannot be told does without, as on Linux.
+            if (has(flag::set_parent_id))
+                static_cast<void>(c.write_object(wanted.parent_id, made.id()));
+            if (has(flag::set_child_id))
+                static_cast<void>(c.write_object(wanted.child_id, made.id()));
+        });
+    }
+    const proc::fork_request request{.share_image = has(flag::memory),
+                                     .wait_for_release = has(flag::parent_waits),
+                                     .share_descriptors = has(flag::descriptors),
+                                     .reset_handlers = has(flag::clear_handlers),
                                      .exit_signal = static_cast<proc::signal>(wanted.flags & flag::exit_signal),
-                                     .set_tls = (wanted.flags & flag::set_tls) != 0,
-                                     .tls = wanted.tls};
+                                     .set_tls = has(flag::set_tls),
+                                     .tls = wanted.tls,
+                                     .clear_id_at_exit = clear_id_at_exit};
     return proc::fork_process(c.thread, frame, request, [&](proc::process<System>& child) -> result<> {
         const proc::process_id id = child.id();
-        if ((wanted.flags & flag::set_parent_id) != 0)
+        if (has(flag::set_parent_id))
             EXO_TRY(c.write_object(wanted.parent_id, id));
-        if ((wanted.flags & flag::set_child_id) != 0) {
+        if (has(flag::set_child_id)) {
             // What the child cannot be told it does without, as on Linux.
             static_cast<void>(child.image().space().write(virt_addr{wanted.child_id.value()},
                                                           std::as_bytes(std::span{&id, 1})));
@@ -112,7 +146,9 @@ result<std::int32_t> sys_clone3(call<System>& c, user_addr arguments, std::uint6
     if (size < sizeof(clone_record))
         return fail(errors::invalid_argument, size);
     const auto record = EXO_TRY(c.template read_object<clone_record>(arguments));
-    if ((record.flags & clone_flag::exit_signal) != 0 || (record.stack == 0) != (record.stack_size == 0))
+    if ((record.flags & (clone_flag::exit_signal | clone_flag::detached)) != 0 ||
+        (record.stack == 0) != (record.stack_size == 0) ||
+        ((record.flags & (clone_flag::thread | clone_flag::same_parent)) != 0 && record.exit_signal != 0))
         return fail(errors::invalid_argument, record.flags);
     return clone_process(c, {record.flags | record.exit_signal, record.stack + record.stack_size,
                              user_addr{record.parent_id}, user_addr{record.child_id}, record.tls});
@@ -173,10 +209,16 @@ result<void> sys_execve(call<System>& c, user_addr path, user_addr arguments, us
     return execute_at(c, nullptr, path, arguments, environment);
 }
 
-// The end of processes.
+// The end of threads and processes.
 
 template <class System>
 result<void> sys_exit(call<System>& c, std::int32_t code)
+{
+    proc::exit_thread(c.thread, proc::wait_status::exited(code));
+}
+
+template <class System>
+result<void> sys_exit_group(call<System>& c, std::int32_t code)
 {
     proc::exit_process(c.thread, proc::wait_status::exited(code));
 }
@@ -279,12 +321,12 @@ result<std::int32_t> sys_getppid(call<System>& c)
     return c.process.parent ? c.process.parent->id() : 0;
 }
 
-// The member `Field` of the process that `id` names, 0 being the caller. Errors: no_process.
+// The member `Field` of the process that `id` names, by any of its threads, 0 being the caller. Errors: no_process.
 template <auto Field, class System>
 [[nodiscard]] result<std::int32_t> field_of(call<System>& c, std::int32_t id)
 {
     auto guard = c.system.processes().lock();
-    auto* target = id == 0 ? &c.process : c.system.processes().find(guard, id);
+    auto* target = id == 0 ? &c.process : c.system.processes().find_owner(guard, id);
     if (!target)
         return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
     return target->*Field;
@@ -323,34 +365,34 @@ result<std::int32_t> sys_setsid(call<System>& c)
 template <class System>
 result<std::uint32_t> sys_getuid(call<System>& c)
 {
-    return c.process.identity.user.real;
+    return c.identity().user.real;
 }
 
 template <class System>
 result<std::uint32_t> sys_geteuid(call<System>& c)
 {
-    return c.process.identity.user.effective;
+    return c.identity().user.effective;
 }
 
 template <class System>
 result<std::uint32_t> sys_getgid(call<System>& c)
 {
-    return c.process.identity.group.real;
+    return c.identity().group.real;
 }
 
 template <class System>
 result<std::uint32_t> sys_getegid(call<System>& c)
 {
-    return c.process.identity.group.effective;
+    return c.identity().group.effective;
 }
 
 // Applies `change` to the caller's identity, as a whole or not at all.
 template <class System, class Change>
 [[nodiscard]] result<> change_identity(call<System>& c, Change change)
 {
+    auto guard = c.process.lock();
     auto identity = c.process.identity;
     EXO_TRY(change(identity));
-    auto guard = c.process.lock();
     c.process.identity = identity;
     c.process.publish_identity();
     return {};
@@ -420,19 +462,19 @@ template <class System>
 template <class System>
 result<void> sys_getresuid(call<System>& c, user_addr real, user_addr effective, user_addr saved)
 {
-    return write_ids(c, c.process.identity.user, real, effective, saved);
+    return write_ids(c, c.identity().user, real, effective, saved);
 }
 
 template <class System>
 result<void> sys_getresgid(call<System>& c, user_addr real, user_addr effective, user_addr saved)
 {
-    return write_ids(c, c.process.identity.group, real, effective, saved);
+    return write_ids(c, c.identity().group, real, effective, saved);
 }
 
 template <class System>
 result<std::uint64_t> sys_getgroups(call<System>& c, std::int32_t size, user_addr to)
 {
-    const std::span<const std::uint32_t> groups = c.process.identity.groups;
+    const std::span<const std::uint32_t> groups = c.identity().groups;
     if (size < 0 || (size != 0 && static_cast<std::size_t>(size) < groups.size()))
         return fail(errors::invalid_argument, static_cast<std::uint64_t>(size));
     if (size != 0)
@@ -443,7 +485,7 @@ result<std::uint64_t> sys_getgroups(call<System>& c, std::int32_t size, user_add
 template <class System>
 result<void> sys_setgroups(call<System>& c, std::uint32_t size, user_addr from)
 {
-    if (!c.process.identity.privileged())
+    if (!c.identity().privileged())
         return fail(errors::not_permitted);
     if (size > proc::credentials::group_limit)
         return fail(errors::invalid_argument, size);
@@ -466,14 +508,34 @@ result<std::int32_t> sys_set_tid_address(call<System>& c, user_addr at)
     return c.thread.id();
 }
 
-// The list matters when a thread dies that others share futexes with; there are none yet.
 template <class System>
-result<void> sys_set_robust_list(call<System>&, user_addr, std::uint64_t size)
+result<void> sys_set_robust_list(call<System>& c, user_addr head, std::uint64_t size)
 {
-    constexpr std::uint64_t head_size = 24;
-    if (size != head_size)
+    if (size != sizeof(proc::robust_list_head))
         return fail(errors::invalid_argument, size);
+    auto guard = c.process.lock();
+    c.thread.robust_list = head;
     return {};
+}
+
+template <class System>
+result<void> sys_get_robust_list(call<System>& c, std::int32_t id, user_addr head, user_addr size)
+{
+    const proc::id_set caller = c.identity().user;
+    const auto found = [&]() -> result<user_addr> {
+        auto guard = c.system.processes().lock();
+        auto* const t = id == 0 ? &c.thread : c.system.processes().find_thread(guard, id);
+        if (!t)
+            return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
+        auto locked = t->process().lock();
+        // Linux asks for what ptrace asks for.
+        if (&t->process() != &c.process && caller.effective != 0 && t->process().identity.user.real != caller.real)
+            return fail(errors::not_permitted, static_cast<std::uint64_t>(id));
+        return t->robust_list;
+    };
+    const auto list = EXO_TRY(found());
+    EXO_TRY(c.write_object(size, std::uint64_t{sizeof(proc::robust_list_head)}));
+    return c.write_object(head, list.value());
 }
 
 template <class System>
@@ -535,13 +597,13 @@ result<std::uint64_t> sys_prctl(call<System>& c, std::int32_t operation, std::ui
             return fail(read.error());
         const std::string_view text{name, read ? read->size() : sizeof(name) - 1};
         auto guard = c.process.lock();
-        c.process.set_name(text);
-        guard.unlock();
+        if (&c.thread == c.process.main_thread)
+            c.process.set_name(text);
         c.thread.task.set_name(text);
         return std::uint64_t{0};
     }
     case get_name: {
-        const auto text = c.process.name();
+        const auto text = c.thread.task.name();
         for (std::size_t i = 0; i < text.size(); ++i)
             name[i] = text[i];
         EXO_TRY(c.write_object(user_addr{value}, name));
@@ -555,13 +617,13 @@ result<std::uint64_t> sys_prctl(call<System>& c, std::int32_t operation, std::ui
 // Limits and usage.
 
 template <class System>
-[[nodiscard]] result<> change_limit(proc::process<System>& caller, proc::process<System>& target, proc::resource which,
+[[nodiscard]] result<> change_limit(bool privileged, proc::process<System>& target, proc::resource which,
                                     const proc::resource_limit& next)
 {
     constexpr std::uint64_t most_descriptors = 1 << 20; // fs.nr_open
     if (next.soft > next.hard)
         return fail(errors::invalid_argument, next.soft);
-    if (next.hard > target.limits[which].hard && !caller.identity.privileged())
+    if (next.hard > target.limits[which].hard && !privileged)
         return fail(errors::not_permitted);
     if (which == proc::resource::open_files) {
         if (next.hard > most_descriptors)
@@ -572,7 +634,7 @@ template <class System>
     if (which == proc::resource::stack)
         if (const auto image = target.find_image())
             image->space().limit_growth(next.soft);
-    target.limits[which] = next;
+    target.limits.set(which, next);
     return {};
 }
 
@@ -581,17 +643,17 @@ result<void> sys_prlimit64(call<System>& c, std::int32_t id, std::uint32_t which
 {
     if (which >= proc::resource_count)
         return fail(errors::invalid_argument, which);
-    const auto target = id == 0 ? ref{c.process} : c.system.processes().find(id);
+    const auto target = id == 0 ? ref{c.process} : c.system.processes().find_owner(id);
     if (!target)
         return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
-    if (target.get() != &c.process && !c.process.identity.privileged() &&
-        c.process.identity.user.real != target->identity.user.real)
+    const proc::id_set caller = c.identity().user;
+    if (target.get() != &c.process && caller.effective != 0 && caller.real != target->user_ids().real)
         return fail(errors::not_permitted);
     const auto resource = static_cast<proc::resource>(which);
     const auto before = target->limits[resource];
     if (next.value() != 0) {
         const auto wanted = EXO_TRY(c.template read_object<proc::resource_limit>(next));
-        EXO_TRY(change_limit(c.process, *target, resource, wanted));
+        EXO_TRY(change_limit(c.identity().privileged(), *target, resource, wanted));
     }
     return previous.value() == 0 ? result<void>{} : c.write_object(previous, before);
 }
@@ -617,7 +679,8 @@ result<void> sys_getrusage(call<System>& c, std::int32_t who, user_addr to)
         auto guard = c.system.processes().lock();
         usage = c.process.children_usage;
     } else if (who == self || who == thread) {
-        usage = c.thread.usage();
+        auto guard = c.process.lock();
+        usage = who == self ? proc::usage_of(c.process) : c.thread.usage();
     } else {
         return fail(errors::invalid_argument, static_cast<std::uint64_t>(who));
     }
@@ -633,7 +696,7 @@ constexpr void add_process_calls(Table& table)
     table.template set<sys_clone3<System>>(number::clone3);
     table.template set<sys_execve<System>>(number::execve);
     table.template set<sys_exit<System>>(number::exit);
-    table.template set<sys_exit<System>>(number::exit_group);
+    table.template set<sys_exit_group<System>>(number::exit_group);
     table.template set<sys_wait4<System>>(number::wait4);
     table.template set<sys_waitid<System>>(number::waitid);
     table.template set<sys_getpid<System>>(number::getpid);
@@ -660,6 +723,7 @@ constexpr void add_process_calls(Table& table)
     table.template set<sys_setgroups<System>>(number::setgroups);
     table.template set<sys_set_tid_address<System>>(number::set_tid_address);
     table.template set<sys_set_robust_list<System>>(number::set_robust_list);
+    table.template set<sys_get_robust_list<System>>(number::get_robust_list);
     table.template set<sys_rseq<System>>(number::rseq);
     table.template set<sys_arch_prctl<System>>(number::arch_prctl);
     table.template set<sys_personality<System>>(number::personality);

@@ -1,5 +1,5 @@
-// System calls about scheduling: policies, priorities, nice values, CPUs (sched(7)). A process has one thread, so its
-// number is the thread's.
+// System calls about scheduling: policies, priorities, nice values, CPUs (sched(7)). Each is about one thread, of which
+// a process's number names the first.
 
 #pragma once
 
@@ -34,12 +34,15 @@ template <class System, class T>
 template <class System, class Act>
 auto with_thread(call<System>& c, std::int32_t id, Act act) -> decltype(act(c.process, c.thread))
 {
-    const auto target = id == 0 ? ref{c.process} : c.system.processes().find(id);
-    if (target) {
-        auto guard = target->lock();
-        if (target->main_thread)
-            return counted(c, act(*target, *target->main_thread));
-    }
+    const auto on = [&](proc::thread<System>& t) {
+        auto guard = t.process().lock();
+        return counted(c, act(t.process(), t));
+    };
+    if (id == 0)
+        return on(c.thread);
+    auto table = c.system.processes().lock();
+    if (auto* const t = c.system.processes().find_thread(table, id))
+        return on(*t);
     return counted(c,
                    decltype(act(c.process, c.thread)){fail(proc::errors::no_process, static_cast<std::uint64_t>(id))});
 }
@@ -68,12 +71,13 @@ static_assert(sizeof(schedule_record) == 56);
 template <class System, class Change>
 [[nodiscard]] result<> change_schedule(call<System>& c, std::int32_t id, Change change)
 {
+    const std::uint32_t caller = c.identity().user.effective;
     return with_thread(c, id, [&](auto& target, auto& t) -> result<> {
         const auto before = proc::scheduling_of(t);
         auto after = before;
         change(after);
         EXO_TRY(proc::check(after));
-        EXO_TRY(proc::check_permitted(c.process, target, before, after));
+        EXO_TRY(proc::check_permitted(caller, target, before, after));
         return proc::apply(t, after);
     });
 }
@@ -270,9 +274,10 @@ result<void> sys_sched_setaffinity(call<System>& c, std::int32_t id, std::uint32
     cpu_set wanted;
     for (unsigned i = 0; i < cpu_set::word_count; ++i)
         wanted.set_word(i, words[i]);
+    const std::uint32_t caller = c.identity().user.effective;
     return with_thread(c, id, [&](auto& target, auto& t) -> result<> {
         auto& scheduler = c.system.scheduler();
-        if (!proc::may_schedule(c.process, target))
+        if (!proc::may_schedule(caller, target))
             return fail(sched::errors::not_own_thread, static_cast<std::uint64_t>(id));
         const auto all = scheduler.all_cpus();
         if (proc::scheduling_of(t).policy == scheduling_policy::deadline && (wanted & all) != all)
@@ -313,30 +318,36 @@ result<void> sys_getcpu(call<System>& c, user_addr cpu, user_addr node)
 
 enum class priority_of : std::int32_t { process, group, user };
 
-// Calls act(process, thread) with the lock of each process that is meant, zombies left out. False: there is none.
+// Calls act(process, thread) for each that is meant, with the process's lock: one thread, or all of several processes.
+// False: there is none.
 template <class System, class Act>
 [[nodiscard]] result<bool> for_each_meant(call<System>& c, priority_of which, std::uint32_t who, Act act)
 {
     if (which > priority_of::user || which < priority_of::process)
         return fail(errors::invalid_argument, static_cast<std::uint64_t>(which));
     bool found = false;
+    const auto own = c.identity().user.real;
     auto table = c.system.processes().lock();
     const auto id = static_cast<proc::process_id>(who);
     const auto group = who == 0 ? c.process.group : id;
-    const auto user = who == 0 ? c.process.identity.user.real : who;
-    const auto one = [&](auto& p) {
+    const auto user = who == 0 ? own : who;
+    const auto all = [&](auto& p) {
         auto guard = p.lock();
-        if (!p.main_thread || (which == priority_of::user && p.identity.user.real != user))
+        if (which == priority_of::user && p.identity.user.real != user)
             return;
-        found = true;
-        act(p, *p.main_thread);
+        for (auto& t : p.threads) {
+            found = true;
+            act(p, t);
+        }
     };
     if (which == priority_of::group) {
-        c.system.processes().for_each_in_group(table, group, one);
+        c.system.processes().for_each_in_group(table, group, all);
     } else if (which == priority_of::user) {
-        c.system.processes().for_each(table, one);
-    } else if (auto* const p = who == 0 ? &c.process : c.system.processes().find(table, id)) {
-        one(*p);
+        c.system.processes().for_each(table, all);
+    } else if (auto* const t = who == 0 ? &c.thread : c.system.processes().find_thread(table, id)) {
+        auto guard = t->process().lock();
+        found = true;
+        act(t->process(), *t);
     }
     return found;
 }
@@ -346,14 +357,15 @@ result<void> sys_setpriority(call<System>& c, std::int32_t which, std::uint32_t 
 {
     nice = proc::clamp_nice(nice);
     result<> outcome{};
+    const std::uint32_t caller = c.identity().user.effective;
     const auto found = for_each_meant(c, static_cast<priority_of>(which), who, [&](auto& target, auto& t) {
         auto a = proc::scheduling_of(t);
-        if (!proc::may_schedule(c.process, target)) {
+        if (!proc::may_schedule(caller, target)) {
             outcome = fail(sched::errors::not_own_thread, static_cast<std::uint64_t>(target.id()));
             return;
         }
         const auto limit = target.limits[proc::resource::nice].soft;
-        if (nice < a.nice && proc::nice_to_limit(nice) > limit && !c.process.identity.privileged()) {
+        if (nice < a.nice && proc::nice_to_limit(nice) > limit && caller != 0) {
             outcome = fail(sched::errors::nice_below_limit, limit);
             return;
         }

@@ -54,8 +54,7 @@ result<void> sys_rt_sigaction(call<System>& c, std::uint32_t number, user_addr n
                                         .restorer = user_addr{record.restorer},
                                         .mask = proc::signal_set{record.mask}});
     } else {
-        auto guard = c.process.lock();
-        before = c.process.actions[s];
+        before = c.process.action(s);
     }
     if (previous.value() != 0)
         EXO_TRY(c.write_object(previous, action_record{.handler = before.handler.value(),
@@ -201,12 +200,18 @@ result<void> sys_kill(call<System>& c, std::int32_t id, std::uint32_t number)
 }
 
 template <class System>
+[[nodiscard]] proc::signal_info from_thread(call<System>& c, proc::signal s)
+{
+    return {.number = s, .code = proc::signal_code::thread, .sender = c.process.id(), .user = c.identity().user.real};
+}
+
+template <class System>
 result<void> sys_tgkill(call<System>& c, std::int32_t group, std::int32_t id, std::uint32_t number)
 {
     const auto s = EXO_TRY(signal_of(number, true));
     if (group <= 0 || id <= 0)
         return fail(errors::invalid_argument);
-    return proc::kill_thread(c.process, group, id, s);
+    return proc::kill_thread(c.process, group, id, from_thread(c, s));
 }
 
 template <class System>
@@ -215,25 +220,45 @@ result<void> sys_tkill(call<System>& c, std::int32_t id, std::uint32_t number)
     const auto s = EXO_TRY(signal_of(number, true));
     if (id <= 0)
         return fail(errors::invalid_argument);
-    return proc::kill_thread(c.process, -1, id, s);
+    return proc::kill_thread(c.process, -1, id, from_thread(c, s));
+}
+
+// The information that a program sends along. Errors: bad_address, invalid_argument; not_permitted, for what only the
+// kernel says, or tgkill, unless it goes to the caller's own process.
+template <class System>
+[[nodiscard]] result<proc::signal_info> read_information(call<System>& c, std::uint32_t number, user_addr info,
+                                                         bool to_itself)
+{
+    const auto s = EXO_TRY(signal_of(number, true));
+    auto sent = from_record(EXO_TRY(c.template read_object<signal_info_record>(info)));
+    if ((sent.code >= 0 || sent.code == proc::signal_code::thread) && !to_itself)
+        return fail(errors::not_permitted);
+    sent.number = s;
+    return sent;
 }
 
 template <class System>
 result<void> sys_rt_sigqueueinfo(call<System>& c, std::int32_t id, std::uint32_t number, user_addr info)
 {
-    const auto s = EXO_TRY(signal_of(number, true));
-    auto sent = from_record(EXO_TRY(c.template read_object<signal_info_record>(info)));
-    if (sent.code >= 0 && id != c.process.id())
-        return fail(errors::not_permitted);
-    sent.number = s;
+    const auto sent = EXO_TRY(read_information(c, number, info, id == c.process.id()));
     auto& table = c.system.processes();
     auto guard = table.lock();
-    auto* target = table.find(guard, id);
+    auto* target = table.find_owner(guard, id);
     if (!target)
         return fail(proc::errors::no_process, static_cast<std::uint64_t>(id));
-    if (!proc::may_signal(c.process, *target, s))
+    if (!proc::may_signal(c.process, *target, sent.number))
         return fail(errors::not_permitted);
-    return s == proc::signal::none ? result<void>{} : proc::post<System>(guard, *target, sent);
+    return sent.number == proc::signal::none ? result<void>{} : proc::post<System>(guard, *target, sent);
+}
+
+template <class System>
+result<void> sys_rt_tgsigqueueinfo(call<System>& c, std::int32_t group, std::int32_t id, std::uint32_t number,
+                                   user_addr info)
+{
+    if (group <= 0 || id <= 0)
+        return fail(errors::invalid_argument);
+    const auto sent = EXO_TRY(read_information(c, number, info, group == c.process.id()));
+    return proc::kill_thread(c.process, group, id, sent);
 }
 
 template <class System, class Table>
@@ -246,6 +271,7 @@ constexpr void add_signal_calls(Table& table)
     table.template set<sys_rt_sigsuspend<System>>(number::rt_sigsuspend);
     table.template set<sys_rt_sigtimedwait<System>>(number::rt_sigtimedwait);
     table.template set<sys_rt_sigqueueinfo<System>>(number::rt_sigqueueinfo);
+    table.template set<sys_rt_tgsigqueueinfo<System>>(number::rt_tgsigqueueinfo);
     table.template set<sys_sigaltstack<System>>(number::sigaltstack);
     table.template set<sys_pause<System>>(number::pause);
     table.template set<sys_kill<System>>(number::kill);

@@ -246,7 +246,8 @@ void deliver_signals(proc::thread<System>& t, typename System::frame& frame)
         t.restart = restart_kind::none;
     };
     while (const auto delivered = proc::next_delivery(t)) {
-        if (t.restart == restart_kind::by_action && (delivered->action.flags & proc::signal_action::restart) != 0)
+        if (t.restart == restart_kind::always ||
+            (t.restart == restart_kind::by_action && (delivered->action.flags & proc::signal_action::restart) != 0))
             start_again(t.restart_call);
         t.restart = restart_kind::none; // EINTR, which is in the frame already
         if (!abort_sequence(t, frame) || !push_signal_frame(t, frame, *delivered)) {

@@ -31,9 +31,8 @@ result<fs::file_status> status_at(call<System>& c, std::int32_t directory, user_
     const bool allow_empty = (flags & at_flag::empty_path) != 0;
     if (path.empty() && allow_empty && path.start())
         return path.start()->node().status();
-    return c.system.vfs().status(
-        c.process.paths, path,
-        {.follow = (flags & at_flag::symlink_no_follow) == 0, .allow_empty = allow_empty});
+    return c.system.vfs().status(c.paths(), path,
+                                 {.follow = (flags & at_flag::symlink_no_follow) == 0, .allow_empty = allow_empty});
 }
 
 template <class System>
@@ -82,11 +81,11 @@ result<> sys_faccessat2(call<System>& c, std::int32_t directory, user_addr text,
     EXO_TRY(path.read(c, directory, text));
     const fs::walk_options options{.follow = (flags & at_flag::symlink_no_follow) == 0,
                                    .allow_empty = (flags & at_flag::empty_path) != 0};
-    const auto& identity = c.process.identity;
+    const auto& identity = c.identity();
     if ((flags & at_flag::effective_access) != 0 ||
         (identity.user.real == identity.user.effective && identity.group.real == identity.group.effective))
-        return c.system.vfs().check_access(c.process.paths, path, wanted, options);
-    fs::path_context real = c.process.paths;
+        return c.system.vfs().check_access(c.paths(), path, wanted, options);
+    fs::path_context real = c.paths();
     real.who.uid = identity.user.real;
     real.who.gid = identity.group.real;
     return c.system.vfs().check_access(real, path, wanted, options);
@@ -113,7 +112,7 @@ result<std::size_t> sys_readlinkat(call<System>& c, std::int32_t directory, user
     path_argument<System> path;
     EXO_TRY(path.read(c, directory, text));
     auto target = EXO_TRY(make_owned<path_buffer>(c.system.heap()));
-    const std::size_t whole = EXO_TRY(c.system.vfs().read_link(c.process.paths, path, *target));
+    const std::size_t whole = EXO_TRY(c.system.vfs().read_link(c.paths(), path, *target));
     const std::size_t stored = whole < target->size() ? whole : target->size();
     const std::size_t length = stored < static_cast<std::size_t>(size) ? stored : static_cast<std::size_t>(size);
     EXO_TRY(c.write(to, std::as_bytes(std::span{*target}.first(length))));
@@ -156,7 +155,7 @@ result<> sys_statfs(call<System>& c, user_addr text, user_addr to)
 {
     path_argument<System> path;
     EXO_TRY(path.read(c, at_flag::working_directory, text));
-    const auto where = EXO_TRY(c.system.vfs().resolve(c.process.paths, path));
+    const auto where = EXO_TRY(c.system.vfs().resolve(c.paths(), path));
     const auto status = EXO_TRY(to_statfs(where));
     return c.write_object(to, status);
 }
@@ -175,8 +174,7 @@ result<std::size_t> sys_getcwd(call<System>& c, user_addr to, std::uint64_t size
 {
     auto text = EXO_TRY(make_owned<path_buffer>(c.system.heap()));
     const auto into = std::span{*text}.template first<fs::longest_path>();
-    const std::size_t length =
-        EXO_TRY(c.system.vfs().path_of(c.process.paths, c.process.paths.working_directory, into));
+    const std::size_t length = EXO_TRY(c.system.vfs().path_of(c.paths(), c.paths().working_directory, into));
     if (length >= size)
         return fail(fs::errors::does_not_fit, length + 1);
     (*text)[length] = '\0';

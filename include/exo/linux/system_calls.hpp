@@ -8,9 +8,6 @@
 
 #include <exo/base/errors.hpp>
 #include <exo/linux/call.hpp>
-#include <exo/linux/time_structures.hpp>
-#include <exo/proc/errors.hpp>
-#include <exo/proc/futex.hpp>
 #include <exo/proc/system_name.hpp>
 
 namespace exo::linux_abi {
@@ -81,55 +78,12 @@ result<std::uint64_t> sys_getrandom(call<System>& c, user_addr to, std::uint64_t
     return done;
 }
 
-template <class System>
-result<std::uint64_t> sys_futex(call<System>& c, user_addr word, std::uint32_t operation, std::uint32_t value,
-                                user_addr timeout, user_addr, std::uint32_t bits)
-{
-    constexpr std::uint32_t wait = 0, wake = 1, wait_bitset = 9, wake_bitset = 10, private_flag = 128,
-                            realtime_flag = 256;
-    const std::uint32_t command = operation & ~(private_flag | realtime_flag);
-    if (command != wait && command != wake && command != wait_bitset && command != wake_bitset)
-        return fail(proc::errors::unknown_call, operation);
-    if (command == wait || command == wake)
-        bits = ~std::uint32_t{0};
-    if (bits == 0 || !user_addr{word}.is_aligned(sizeof(std::uint32_t)))
-        return fail(errors::invalid_argument, bits);
-    auto& space = c.process.image().space();
-    const auto key = EXO_TRY(proc::futex_key_of(space, word, (operation & private_flag) != 0));
-    if (command == wake || command == wake_bitset)
-        return c.system.futexes().wake(c.system.parker(), key, bits, value);
-
-    auto deadline = instant::never();
-    if (timeout.value() != 0) {
-        const auto record = EXO_TRY(c.template read_object<time_record>(timeout));
-        const auto span = EXO_TRY(to_duration(record));
-        if (command == wait) {
-            deadline = c.system.now() + span;
-        } else if ((operation & realtime_flag) != 0) {
-            const auto now = c.system.wall_clock().now();
-            const duration left = span - duration{now.seconds * second_in_ns + now.nanoseconds};
-            deadline = left > duration{} ? c.system.now() + left : instant{};
-        } else {
-            deadline = instant{} + span;
-        }
-    }
-    const auto waited = c.system.futexes().wait(c.system.parker(), key, bits, deadline, [&]() -> result<bool> {
-        return EXO_TRY(c.template read_object<std::uint32_t>(word)) == value;
-    });
-    // A wait for a span would start over with all of it.
-    if (!waited && waited.error() == errors::interrupted && timeout.value() != 0 && command == wait)
-        return fail(proc::errors::interrupted_for_good);
-    EXO_TRY(waited);
-    return std::uint64_t{0};
-}
-
 template <class System, class Table>
 constexpr void add_system_calls(Table& table)
 {
     table.template set<sys_uname<System>>(number::uname);
     table.template set<sys_sysinfo<System>>(number::sysinfo);
     table.template set<sys_getrandom<System>>(number::getrandom);
-    table.template set<sys_futex<System>>(number::futex);
 }
 
 } // namespace exo::linux_abi

@@ -3,11 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include <exo/base/errors.hpp>
 #include <exo/linux/call.hpp>
+#include <exo/linux/futex_calls.hpp>
 #include <exo/linux/time_structures.hpp>
+#include <exo/proc/alarm.hpp>
 #include <exo/proc/errors.hpp>
+#include <exo/proc/process_usage.hpp>
 #include <exo/sync/wait_queue.hpp>
 
 namespace exo::linux_abi {
@@ -41,7 +45,10 @@ template <class System>
     case clock_id::monotonic_coarse:
     case clock_id::boot:
         return to_time_record(c.system.now() - instant{});
-    case clock_id::process_cpu:
+    case clock_id::process_cpu: {
+        auto guard = c.process.lock();
+        return to_time_record(proc::run_time_of(c.process));
+    }
     case clock_id::thread_cpu:
         return to_time_record(c.thread.task.run_time());
     default:
@@ -96,6 +103,7 @@ template <class System>
         EXO_TRY(c.write_object(remainder, to_time_record(deadline - now)));
     c.thread.restart_deadline = deadline;
     c.thread.restart_remainder = remainder;
+    c.thread.restart_futex = {};
     return fail(proc::errors::interrupted_with_rest);
 }
 
@@ -131,6 +139,9 @@ result<void> sys_clock_nanosleep(call<System>& c, clock_id id, std::uint32_t fla
 template <class System>
 result<void> sys_restart_syscall(call<System>& c)
 {
+    const auto futex = std::exchange(c.thread.restart_futex, {});
+    if (futex.word.value() != 0)
+        return wait_for_futex(c, futex, c.thread.restart_deadline);
     return sleep_until(c, c.thread.restart_deadline, c.thread.restart_remainder);
 }
 
@@ -140,10 +151,21 @@ struct interval_record { // struct itimerval
 };
 
 template <class System>
-[[nodiscard]] interval_record read_alarm(call<System>& c)
+using alarm_setting = typename proc::alarm_timer<System>::setting;
+
+template <class System>
+[[nodiscard]] interval_record to_record(const alarm_setting<System>& s)
 {
-    const auto now = c.process.alarm.read(c.system.now());
-    return {to_microseconds(now.interval), to_microseconds(now.remaining)};
+    return {to_microseconds(s.interval), to_microseconds(s.remaining)};
+}
+
+template <class System>
+alarm_setting<System> exchange_alarm(call<System>& c, const alarm_setting<System>& next)
+{
+    auto guard = c.process.lock();
+    const auto before = c.process.alarm.read(c.system.now());
+    c.process.alarm.set(c.system.scheduler(), c.thread.task, next);
+    return before;
 }
 
 // Only the real-time timer; those of CPU time are not there. Errors: invalid_argument.
@@ -158,7 +180,10 @@ template <class System>
 result<void> sys_getitimer(call<System>& c, std::int32_t which, user_addr to)
 {
     EXO_TRY(check_timer(which));
-    return c.write_object(to, read_alarm(c));
+    auto guard = c.process.lock();
+    const auto now = c.process.alarm.read(c.system.now());
+    guard.unlock();
+    return c.write_object(to, to_record<System>(now));
 }
 
 template <class System>
@@ -168,16 +193,14 @@ result<void> sys_setitimer(call<System>& c, std::int32_t which, user_addr next, 
     const auto wanted = next.value() != 0 ? EXO_TRY(c.template read_object<interval_record>(next)) : interval_record{};
     const auto value = EXO_TRY(to_duration(wanted.value));
     const auto interval = EXO_TRY(to_duration(wanted.interval));
-    const auto before = read_alarm(c);
-    c.process.alarm.set(c.system.scheduler(), c.thread.task, {.remaining = value, .interval = interval});
-    return previous.value() == 0 ? result<void>{} : c.write_object(previous, before);
+    const auto before = exchange_alarm(c, {.remaining = value, .interval = interval});
+    return previous.value() == 0 ? result<void>{} : c.write_object(previous, to_record<System>(before));
 }
 
 template <class System>
 result<std::uint64_t> sys_alarm(call<System>& c, std::uint32_t wanted)
 {
-    const auto before = c.process.alarm.read(c.system.now()).remaining;
-    c.process.alarm.set(c.system.scheduler(), c.thread.task, {.remaining = seconds(wanted)});
+    const auto before = exchange_alarm(c, {.remaining = seconds(wanted)}).remaining;
     // Rounded to the nearest second, but not to none.
     const auto rounded = (before.nanoseconds() + second_in_ns / 2) / second_in_ns;
     return static_cast<std::uint64_t>(before != duration{} && rounded == 0 ? 1 : rounded);
@@ -197,7 +220,11 @@ result<std::int64_t> sys_times(call<System>& c, user_addr to)
             auto guard = c.system.processes().lock();
             children = c.process.children_usage;
         }
-        const proc::resource_usage own = c.thread.usage();
+        proc::resource_usage own;
+        {
+            auto guard = c.process.lock();
+            own = proc::usage_of(c.process);
+        }
         EXO_TRY(
             c.write_object(to, times_record{own.user.nanoseconds() / tick, own.system.nanoseconds() / tick,
                                             children.user.nanoseconds() / tick, children.system.nanoseconds() / tick}));

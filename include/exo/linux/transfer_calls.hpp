@@ -27,10 +27,9 @@ template <class System>
 {
     if (!outcome && outcome.error() == fs::errors::broken_pipe) {
         auto guard = c.system.processes().lock();
-        (void)proc::post<System>(guard, c.process,
-                                 {.number = proc::signal::sigpipe, .sender = c.process.id(),
-                                  .user = c.process.identity.user.real},
-                                 proc::recipient::main_thread);
+        (void)proc::post<System>(
+            guard, c.process,
+            {.number = proc::signal::sigpipe, .sender = c.process.id(), .user = c.identity().user.real}, &c.thread);
     }
     return outcome;
 }

@@ -1,6 +1,6 @@
-// The real-time interval timer of a process (alarm, setitimer): it marks SIGALRM as due and wakes the thread, which
-// posts the signal to itself on its way to user mode. One that repeats starts again when its signal is taken: so a
-// short interval costs nobody but the program itself.
+// The real-time interval timer of a process (alarm, setitimer): it marks SIGALRM as due and wakes a thread, which posts
+// the signal to the process on its way to user mode. One that repeats starts again when its signal is taken: so a
+// short interval costs nobody but the program itself. Functions are called with the process's lock held.
 
 #pragma once
 
@@ -30,7 +30,7 @@ public:
         return {due > now ? due - now : nanoseconds(1), interval_};
     }
 
-    // By the process's own thread, of which `task` is the task.
+    // `task` is that of a living thread of the process, which is the one to be woken.
     void set(typename System::scheduler_type& scheduler, typename System::task_type& task, const setting& next)
     {
         scheduler.cancel(*this);
@@ -45,7 +45,7 @@ public:
         }
     }
 
-    // SIGALRM was taken. By the process's own thread, too.
+    // SIGALRM was taken.
     void rearm(typename System::scheduler_type& scheduler)
     {
         if (!waits_.exchange(false, std::memory_order_relaxed))
@@ -58,6 +58,18 @@ public:
         }
         deadline_.store(due, std::memory_order_relaxed);
         scheduler.arm(*this, due);
+    }
+
+    // The thread of `from` ends: that of `to` is woken instead.
+    void move(typename System::scheduler_type& scheduler, const typename System::task_type& from,
+              typename System::task_type& to)
+    {
+        if (task_ != &from)
+            return;
+        const bool armed = scheduler.cancel(*this);
+        task_ = &to;
+        if (armed)
+            scheduler.arm(*this, deadline_.load(std::memory_order_relaxed));
     }
 
 private:

@@ -38,6 +38,9 @@ inline constexpr error_kind interrupted_by_handler{"proc", "interrupted_by_handl
 // The same, but continued through restart_syscall with what the thread noted in thread::restart (nanosleep).
 inline constexpr error_kind interrupted_with_rest{"proc", "interrupted_with_rest", "a signal ended the wait",
                                                   posix::intr, severity::expected, recovery::retry};
+// Started again always.
+inline constexpr error_kind interrupted_to_restart{"proc",      "interrupted_to_restart", "a signal ended the wait",
+                                                   posix::intr, severity::expected,       recovery::retry};
 // EINTR always.
 inline constexpr error_kind interrupted_for_good{"proc", "interrupted_for_good", "a signal ended the wait",
                                                  posix::intr, severity::expected, recovery::give_up};

@@ -27,6 +27,7 @@
 #include <exo/fs/stream.hpp>
 #include <exo/mm/address_space.hpp>
 #include <exo/mm/protection.hpp>
+#include <exo/proc/caller.hpp>
 #include <exo/proc/errors.hpp>
 #include <exo/proc/exit.hpp>
 #include <exo/proc/placement.hpp>
@@ -143,11 +144,11 @@ template <class System>
 
 // Opens a file to be run. Errors: those of the path; execute_denied.
 template <class System>
-[[nodiscard]] result<ref<fs::file>> open_program(process<System>& p, const fs::path& path)
+[[nodiscard]] result<ref<fs::file>> open_program(System& system, const fs::path_context& from, const fs::path& path)
 {
-    auto file = EXO_TRY(p.system().vfs().open(p.paths, path, {.path_only = true}));
+    auto file = EXO_TRY(system.vfs().open(from, path, {.path_only = true}));
     const auto& node = file->node();
-    if (node.type() != fs::file_type::regular || !node.allows(p.paths.who, fs::access::execute) ||
+    if (node.type() != fs::file_type::regular || !node.allows(from.who, fs::access::execute) ||
         (file->where().on && file->where().on->options().no_execute))
         return fail(errors::execute_denied);
     return file;
@@ -204,16 +205,15 @@ struct built_program {
 
 // Errors: those of elf, files and memory; arguments_too_large.
 template <class System>
-[[nodiscard]] result<built_program<System>> build_program(process<System>& p, ref<fs::file> file,
-                                                          std::string_view executable_name,
-                                                          const string_list& arguments,
-                                                          const string_list& environment, exec_workspace& workspace)
+[[nodiscard]] result<built_program<System>>
+build_program(process<System>& p, caller<System>& who, ref<fs::file> file, std::string_view executable_name,
+              const string_list& arguments, const string_list& environment, exec_workspace& workspace)
 {
     System& system = p.system();
     built_program<System> built;
 
     const auto status = EXO_TRY(file->node().status());
-    built.identity = p.identity;
+    built.identity = who.identity();
     if (!p.gains_no_rights && file->where().on && !file->where().on->options().no_set_id) {
         if ((status.permissions & fs::permission::set_uid) != 0)
             built.identity.user.effective = status.uid;
@@ -245,7 +245,7 @@ template <class System>
 
     if (!program.interpreter.empty()) {
         const auto path = EXO_TRY(elf::read_interpreter(source, program, std::span{workspace.interpreter}));
-        auto linker = EXO_TRY(open_program(p, path));
+        auto linker = EXO_TRY(open_program(system, who.paths(), path));
         auto linker_source = EXO_TRY(program_source::open(*linker));
         const auto parsed =
             EXO_TRY(elf::parse<program_layout>(linker_source, needs, std::span{workspace.headers}, diagnostics));
@@ -255,7 +255,7 @@ template <class System>
                                ? (plan.layout.mapping_top.value() - size) & ~(parsed.alignment - 1)
                                : std::uint64_t{0};
         entry = EXO_TRY(elf::load_segments(parsed, interpreter_base, linker_target)).entry;
-        static_cast<void>(system.vfs().remember_path(p.paths, *linker));
+        static_cast<void>(system.vfs().remember_path(who.paths(), *linker));
     }
     space.start_brk(virt_addr{loaded.span.end + plan.brk_gap});
 
@@ -292,7 +292,7 @@ template <class System>
     system.random(std::as_writable_bytes(std::span{contents.random}));
     const auto stack = EXO_TRY(elf::build_initial_stack(target, plan.stack_begin, argument_limit, contents));
 
-    static_cast<void>(system.vfs().remember_path(p.paths, *file));
+    static_cast<void>(system.vfs().remember_path(who.paths(), *file));
     built.image->executable = std::move(file);
     built.image->code = loaded.code;
     built.image->data = loaded.data;
@@ -309,7 +309,8 @@ template <class System>
 }
 
 // The calling thread's process goes on as another program: with the frame that this returns. `arguments` is changed on
-// the way. Errors: those of files; not_executable, execute_denied, arguments_too_long, out_of_memory.
+// the way. Errors: those of files; not_executable, execute_denied, arguments_too_long, out_of_memory;
+// interrupted, when the process is ending.
 template <class System>
 [[nodiscard]] result<typename System::frame> execute(thread<System>& t, const fs::path& path, string_list& arguments,
                                                      const string_list& environment)
@@ -318,7 +319,8 @@ template <class System>
     System& system = p.system();
     auto workspace = EXO_TRY(make_owned<exec_workspace>(system.heap()));
 
-    auto file = EXO_TRY(open_program(p, path));
+    caller<System> who{p};
+    auto file = EXO_TRY(open_program(system, who.paths(), path));
     // Interpreters are named by their scripts, the first of which is named by the caller.
     string_list names{system.heap()};
     EXO_TRY(names.append(path.text));
@@ -340,23 +342,27 @@ template <class System>
         string_list next{system.heap()};
         EXO_TRY(next.append(script.interpreter));
         names = std::move(next);
-        file = EXO_TRY(open_program(p, fs::path{std::string_view{names.bytes().data()}}));
+        file = EXO_TRY(open_program(system, who.paths(), fs::path{std::string_view{names.bytes().data()}}));
     }
-    auto built = EXO_TRY(build_program(p, std::move(file), path.text, arguments, environment, *workspace));
-    if (p.descriptors->reference_count() > 1) {
-        auto own = EXO_TRY(p.files().copy());
-        auto guard = p.lock();
-        std::swap(p.descriptors, own);
-        guard.unlock();
-    }
+    auto built = EXO_TRY(build_program(p, who, std::move(file), path.text, arguments, environment, *workspace));
+    ref<fs::descriptor_table> own_descriptors;
+    if (p.descriptors->reference_count() > 1)
+        own_descriptors = EXO_TRY(p.files().copy());
+    EXO_TRY(end_other_threads(t));
 
     // From here on nothing fails.
+    release_futexes(t);
+    if (own_descriptors) {
+        auto guard = p.lock();
+        std::swap(p.descriptors, own_descriptors);
+    }
     t.switch_space(&built.image->space());
     p.set_image(std::move(built.image));
     announce_image_released(p);
     p.files().close_marked();
     {
         auto guard = p.lock();
+        t.futexes_released = false;
         p.actions.reset_handlers();
         p.identity = built.identity;
         p.publish_identity();
@@ -367,7 +373,6 @@ template <class System>
     t.signal_stack = {};
     t.sequences = {};
     t.displaced = false;
-    t.clear_id_at_exit = {};
     t.restart = restart_kind::none;
     {
         auto guard = system.processes().lock();

@@ -1,12 +1,16 @@
-// The end of a process: everything it holds is given back, its children go to init, its parent learns.
+// The end of threads, and with the last of a process its own: everything it holds is given back, its children go to
+// init, its parent learns.
 
 #pragma once
 
 #include <utility>
 
 #include <exo/base/ref.hpp>
+#include <exo/base/result.hpp>
+#include <exo/proc/errors.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_table.hpp>
+#include <exo/proc/robust_list.hpp>
 #include <exo/proc/signal.hpp>
 #include <exo/proc/signal_posting.hpp>
 #include <exo/proc/thread.hpp>
@@ -39,7 +43,7 @@ template <class System>
 template <class System>
 [[nodiscard]] bool wants_no_zombies(process<System>& parent)
 {
-    const signal_action& action = parent.actions[signal::sigchld];
+    const signal_action action = parent.action(signal::sigchld);
     return action.is_ignore() || (action.flags & signal_action::no_child_wait) != 0;
 }
 
@@ -67,24 +71,60 @@ void release_orphaned_group(typename process_table<System>::guard& guard, proces
     });
 }
 
-// The calling thread, and with it its process, ends.
+// Takes the thread from its process, and tells whether it was the last: else others take over what it did for all. With
+// the process's lock held, too.
 template <class System>
-[[noreturn]] void exit_process(thread<System>& t, wait_status status)
+[[nodiscard]] bool leave_process(typename process_table<System>::guard& guard, thread<System>& t)
+{
+    System& system = t.system();
+    process<System>& p = t.process();
+    if (&t != p.main_thread)
+        system.processes().remove(guard, t);
+    p.remove(t); // no signal reaches it any more
+    system.deadline_claims().let_go(t.scheduling.claim, system.now());
+    t.task.interrupt_pending.store(false, std::memory_order_release);
+    thread<System>* const heir = p.any_thread();
+    if (!heir) {
+        system.scheduler().cancel(p.alarm);
+        return true;
+    }
+    p.usage += t.usage();
+    p.alarm.move(system.scheduler(), t.task, heir->task);
+    refresh_interruption(*heir);
+    find_takers(p, signal_set{~t.blocked.bits()}); // perhaps it was told of them
+    p.thread_events.wake_all(system.parker());
+    return false;
+}
+
+// The calling thread ends; with the last of them the process does, by the status of this one unless all were told to.
+template <class System>
+[[noreturn]] void exit_thread(thread<System>& t, wait_status status)
 {
     System& system = t.system();
     process<System>& p = t.process();
 
+    release_futexes(t);
+    t.switch_space(nullptr);
+    const auto interrupts = system.interrupts().save_and_disable();
     {
-        auto guard = p.lock();
-        p.main_thread = nullptr; // no signal reaches it any more
-        system.deadline_claims().let_go(t.scheduling.claim, system.now());
-        t.task.interrupt_pending.store(false, std::memory_order_release);
+        auto guard = system.processes().lock();
+        auto locked = p.lock();
+        const bool last = leave_process<System>(guard, t);
+        locked.unlock();
+        if (!last) {
+            note_stopped<System>(guard, p);
+            guard.unlock();
+            // The process may be gone now, and interrupts stay off, so that nobody asks this thread for it.
+            system.scheduler().exit_current();
+        }
     }
+    system.interrupts().restore(interrupts);
+
+    if (p.ending)
+        status = p.end_status;
     if (p.id() == init_id)
         system.init_exited(status);
-    system.scheduler().cancel(p.alarm);
     p.release_files();
-    t.switch_space(nullptr);
     p.set_image(nullptr);
     if (p.id() == p.session)
         system.session_ended(p.session);
@@ -96,7 +136,10 @@ template <class System>
     {
         auto& table = system.processes();
         auto guard = table.lock();
-        p.usage = t.usage();
+        {
+            auto locked = p.lock();
+            p.usage += t.usage();
+        }
 
         process<System>& init = table.init(guard);
         while (process<System>* child = p.children.pop_front()) {
@@ -120,6 +163,51 @@ template <class System>
     }
     unwanted.reset();
     system.scheduler().exit_current();
+}
+
+// The calling thread's process ends, and so each of its threads, as soon as it comes to that.
+template <class System>
+[[noreturn]] void exit_process(thread<System>& t, wait_status status)
+{
+    process<System>& p = t.process();
+    if (!p.has_one_thread()) {
+        auto guard = p.lock();
+        begin_end(p, status, {.number = signal::sigkill, .code = signal_code::kernel});
+    }
+    exit_thread(t, status);
+}
+
+// execve: every other thread of the process ends, and the calling one takes its place. Errors: interrupted, when the
+// calling one is to end itself.
+template <class System>
+[[nodiscard]] result<> end_other_threads(thread<System>& t)
+{
+    System& system = t.system();
+    process<System>& p = t.process();
+    if (p.has_one_thread() && p.main_thread == &t)
+        return {};
+    {
+        auto guard = p.lock();
+        if (p.ending || p.executing)
+            return fail(errors::interrupted);
+        p.executing = true;
+        for (thread<System>& other : p.threads) {
+            if (&other == &t)
+                continue;
+            (void)other.pending.add({.number = signal::sigkill, .code = signal_code::kernel});
+            interrupt(other);
+        }
+    }
+    p.thread_events.wait(system.parker(), [&p] { return p.has_one_thread(); });
+    auto guard = system.processes().lock();
+    auto locked = p.lock();
+    p.executing = false;
+    if (!p.main_thread) {
+        system.processes().remove(guard, t);
+        t.set_id(p.id());
+        p.main_thread = &t;
+    }
+    return {};
 }
 
 } // namespace exo::proc

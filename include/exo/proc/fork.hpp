@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <optional>
 #include <utility>
 
 #include <exo/base/address.hpp>
@@ -25,14 +26,33 @@ struct fork_request {
     signal exit_signal{signal::sigchld};
     bool set_tls{};
     std::uint64_t tls{};
+    user_addr clear_id_at_exit{};
 };
 
 template <class System>
 [[nodiscard]] bool may_have_another_process(process<System>& parent)
 {
     const auto limit = parent.limits[resource::processes].soft;
-    return parent.identity.privileged() || limit == resource_limit::unlimited ||
-           parent.system().processes().count_of_user(parent.identity.user.real) < limit;
+    const id_set user = parent.user_ids();
+    return user.effective == 0 || limit == resource_limit::unlimited ||
+           parent.system().processes().count_of_user(user.real) < limit;
+}
+
+// What a new thread has of the one that makes it, whose registers the CPU holds.
+template <class System>
+void inherit_registers(thread<System>& parent, thread<System>& child, const typename System::frame& frame,
+                       std::optional<std::uint64_t> tls)
+{
+    System& system = parent.system();
+    child.first_frame = frame;
+    const auto interrupts = system.interrupts().save_and_disable();
+    system.user_mode().save(parent.state);
+    system.interrupts().restore(interrupts);
+    child.state = parent.state;
+    if (tls)
+        system.user_mode().set_tls_base(child.state, *tls);
+    child.set_space(&child.process().image().space());
+    child.blocked = parent.blocked_is_temporary ? parent.blocked_before : parent.blocked;
 }
 
 // A process like `parent`, with `child_frame` as the first thing its thread does in user mode. It runs from here on.
@@ -52,27 +72,25 @@ template <class System, class Announce>
     process<System>& p = *child;
     p.set_image(request.share_image ? ref{parent.image()} : EXO_TRY(parent.image().fork()));
     p.descriptors = request.share_descriptors ? parent.descriptors : EXO_TRY(parent.files().copy());
-    p.paths = parent.paths;
-    p.identity = parent.identity;
+    {
+        auto guard = parent.lock();
+        p.paths = parent.paths;
+        p.identity = parent.identity;
+        p.actions = parent.actions;
+    }
     p.publish_identity();
-    p.gains_no_rights = parent.gains_no_rights;
-    p.randomizes = parent.randomizes;
+    p.gains_no_rights = parent.gains_no_rights.load();
+    p.randomizes = parent.randomizes.load();
     p.limits = parent.limits;
-    p.set_name(parent.name());
-    p.actions = parent.actions;
+    p.set_name(parent_thread.task.name());
     if (request.reset_handlers)
         p.actions.reset_handlers();
     p.exit_signal = request.exit_signal;
 
     auto* t = EXO_TRY(thread<System>::create(p, &thread<System>::enter_user_mode));
     inherit_scheduling(parent_thread, *t, scheduling);
-    t->first_frame = child_frame;
-    system.user_mode().save(parent_thread.state);
-    t->state = parent_thread.state;
-    if (request.set_tls)
-        system.user_mode().set_tls_base(t->state, request.tls);
-    t->set_space(&p.image().space());
-    t->blocked = parent_thread.blocked_is_temporary ? parent_thread.blocked_before : parent_thread.blocked;
+    inherit_registers(parent_thread, *t, child_frame, request.set_tls ? std::optional{request.tls} : std::nullopt);
+    t->clear_id_at_exit = request.clear_id_at_exit;
     if (!request.share_image || request.wait_for_release)
         t->signal_stack = parent_thread.signal_stack;
     if (!request.share_image) {
@@ -85,12 +103,14 @@ template <class System, class Announce>
         auto guard = system.processes().lock();
         p.group = parent.group;
         p.session = parent.session;
-        p.main_thread = t; // what its group is sent from now on reaches it, before it runs
         if (auto inserted = system.processes().insert(guard, child); !inserted) {
             guard.unlock();
             thread<System>::destroy(t);
             return fail(inserted.error());
         }
+        t->set_id(p.id());
+        auto locked = p.lock();
+        p.add(*t); // what its group is sent from now on reaches it, before it runs
     }
     const process_id id = p.id();
     if (auto announced = announce(p); !announced) {
@@ -99,7 +119,7 @@ template <class System, class Announce>
         gone = system.processes().remove(guard, p);
         {
             auto locked = p.lock();
-            p.main_thread = nullptr;
+            p.remove(*t);
             system.deadline_claims().let_go(t->scheduling.claim, system.now()); // it was seen, and may have been given one
         }
         guard.unlock();

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include <exo/base/address.hpp>
 #include <exo/base/errors.hpp>
@@ -29,6 +30,13 @@ struct futex_key {
 
     friend constexpr bool operator==(futex_key, futex_key) = default;
 };
+
+[[nodiscard]] inline std::uint64_t futex_hash(const futex_key& key)
+{
+    const auto mixed =
+        (reinterpret_cast<std::uintptr_t>(key.object) >> 6 ^ key.offset >> 2 ^ key.inode << 32) * 0x9e3779b97f4a7c15;
+    return mixed >> 32;
+}
 
 // Errors: bad_address, if nothing is mapped there.
 template <class Space>
@@ -57,11 +65,12 @@ public:
     [[nodiscard]] result<> wait(sync::any_parker& parker, futex_key key, std::uint32_t bits, instant deadline,
                                 Unchanged unchanged)
     {
-        waiter self{.key = key, .bits = bits, .thread = parker.current()};
         bucket& b = bucket_of(key);
+        waiter self{.key = key, .bits = bits, .thread = parker.current(), .on = &b};
         {
             auto guard = b.lock.lock(parker);
             b.waiters.push_back(self);
+            b.note_change();
         }
         result<> outcome{};
         if (auto same = unchanged(); !same)
@@ -76,12 +85,18 @@ public:
             else
                 parker.park(deadline);
         }
-        auto guard = b.lock.lock(parker);
-        // A wake-up that was meant for this thread is not lost because something else came up as well.
-        if (!self.hook.linked())
-            return {};
-        b.waiters.erase(self);
-        return outcome;
+        for (;;) {
+            bucket& last = *self.on.load(std::memory_order_acquire);
+            auto guard = last.lock.lock(parker);
+            if (self.on.load(std::memory_order_relaxed) != &last)
+                continue; // it was moved meanwhile
+            // A wake-up that was meant for this thread is not lost because something else came up as well.
+            if (!self.hook.linked())
+                return {};
+            last.waiters.erase(self);
+            last.note_change();
+            return outcome;
+        }
     }
 
     // Wakes up to `count` threads whose bits meet `bits`, the longest waiting first; how many there were.
@@ -95,36 +110,88 @@ public:
             ++at;
             if (!(w.key == key) || (w.bits & bits) == 0)
                 continue;
-            const auto thread = w.thread;
-            b.waiters.erase(w);
-            w.woken.store(true, std::memory_order_release);
-            parker.unpark(thread);
+            b.wake(parker, w);
             ++woken;
         }
         return woken;
     }
 
+    // Wakes up to `woken` threads that wait for `from`; up to `moved` others wait for `to` from now on. How many there
+    // were of both. All this only if `unchanged()` says yes, as it is while nobody begins or ends to wait for `from`:
+    // it is asked without a lock, and again if anybody did. Errors: would_block; those of unchanged.
+    template <class Unchanged>
+    [[nodiscard]] result<std::uint32_t> requeue(sync::any_parker& parker, futex_key from, futex_key to,
+                                                std::uint32_t woken, std::uint32_t moved, Unchanged unchanged)
+    {
+        bucket& source = bucket_of(from);
+        bucket& target = bucket_of(to);
+        for (;;) {
+            const auto before = source.changes.load(std::memory_order_acquire);
+            if (!EXO_TRY(unchanged()))
+                return fail(errors::would_block);
+            auto first = (&source < &target ? source : target).lock.lock(parker);
+            std::optional<bucket_guard> second;
+            if (&source != &target)
+                second.emplace((&source < &target ? target : source).lock.lock(parker));
+            if (source.changes.load(std::memory_order_relaxed) == before)
+                return move_waiters(parker, source, target, from, to, woken, moved);
+        }
+    }
+
 private:
+    struct bucket;
     struct waiter {
         futex_key key;
         std::uint32_t bits;
         sync::thread_handle thread;
+        std::atomic<bucket*> on; // changed with the locks of both buckets, while it is linked
         std::atomic<bool> woken{};
         list_hook hook{};
     };
     struct bucket {
-        sync::spin_lock<sync::lock_rank::wait_queue, sync::any_parker> lock;
+        sync::spin_lock<sync::lock_rank::wait_queue, sync::any_parker> lock; // two of them by ascending address
         list<waiter, &waiter::hook> waiters;
+        std::atomic<std::uint64_t> changes{}; // of the list
+
+        void note_change() { changes.store(changes.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
+        void wake(sync::any_parker& parker, waiter& w)
+        {
+            const auto thread = w.thread;
+            waiters.erase(w);
+            note_change();
+            w.woken.store(true, std::memory_order_release);
+            parker.unpark(thread); // which comes by here before it goes
+        }
     };
     static constexpr std::size_t bucket_count = 64;
 
-    bucket& bucket_of(futex_key key)
+    using bucket_guard = sync::spin_lock<sync::lock_rank::wait_queue, sync::any_parker>::guard;
+
+    static std::uint32_t move_waiters(sync::any_parker& parker, bucket& source, bucket& target, futex_key from,
+                                      futex_key to, std::uint32_t woken, std::uint32_t moved)
     {
-        const auto mixed =
-            (reinterpret_cast<std::uintptr_t>(key.object) >> 6 ^ key.offset >> 2 ^ key.inode << 32) *
-            0x9e3779b97f4a7c15;
-        return buckets_[mixed >> 58];
+        std::uint32_t count = 0;
+        for (auto at = source.waiters.begin(); at != source.waiters.end() && count < woken + std::uint64_t{moved};) {
+            waiter& w = *at;
+            ++at;
+            if (!(w.key == from))
+                continue;
+            if (count < woken) {
+                source.wake(parker, w);
+            } else if (!(from == to)) {
+                source.waiters.erase(w);
+                w.key = to;
+                target.waiters.push_back(w);
+                w.on.store(&target, std::memory_order_release);
+                source.note_change();
+                target.note_change();
+            }
+            ++count;
+        }
+        return count;
     }
+
+    bucket& bucket_of(const futex_key& key) { return buckets_[futex_hash(key) % bucket_count]; }
 
     bucket buckets_[bucket_count];
 };

@@ -20,7 +20,7 @@ public:
     {
         auto& p = system_.current_thread().process();
         auto guard = system_.processes().lock();
-        return {.process = p.id(), .group = p.group, .session = p.session, .privileged = p.identity.privileged()};
+        return {.process = p.id(), .group = p.group, .session = p.session, .privileged = p.user_ids().effective == 0};
     }
     id session_of_group(id group) noexcept override
     {

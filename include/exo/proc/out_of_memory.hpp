@@ -112,8 +112,7 @@ private:
     [[nodiscard]] static bool is_dying(process_type& p)
     {
         auto guard = p.lock();
-        return !p.main_thread || p.pending.set().contains(signal::sigkill) ||
-               p.main_thread->pending.set().contains(signal::sigkill);
+        return p.ending || p.threads.empty();
     }
     // Calls visit(guard, p) for the processes that run in `image`: a child in vfork does so with its parent.
     template <class Visit>

@@ -1,9 +1,11 @@
 // A process: what its threads have in common, and its place among other processes.
 //
-// Who may touch what: members of the group "tree" belong to the process table's lock; those of "signals" and "image"
-// are changed under the process's own lock (and image only by the process itself, which may read it without); the rest
-// belongs to the process's own threads, of which there is one. A process is one object while anybody refers to it: the
-// table does until it is reaped.
+// Who may touch what: members of the group "tree" belong to the process table's lock; "threads" change under that lock
+// and the process's own, so either keeps them as they are; everything else that is not atomic changes under the
+// process's own lock. The process's own threads read image and descriptors without it, since these change only when one
+// thread is left (execve, exit); identity and paths only while there is one (has_one_thread), else by a copy
+// (proc/caller.hpp): one thread stays the only one until it makes another. A process is one object while anybody refers
+// to it: the table does until it is reaped.
 
 #pragma once
 
@@ -67,14 +69,48 @@ public:
     bool continue_reported{true};
     bool has_executed{}; // setpgid refuses such a child
     signal exit_signal{signal::sigchld};
-    resource_usage usage{};          // of this process, when it has ended
     resource_usage children_usage{}; // of the children that were waited for
     sync::wait_queue child_events;
 
+    // Threads.
+    list<thread<System>, &thread<System>::sibling_hook> threads;
+    thread<System>* main_thread{}; // the one with the process's number; null once it has ended, others or not
+    void add(thread<System>& t)
+    {
+        threads.push_back(t);
+        if (t.id() == id_)
+            main_thread = &t;
+        thread_count_.fetch_add(1, std::memory_order_relaxed);
+    }
+    void remove(thread<System>& t)
+    {
+        threads.erase(t);
+        if (main_thread == &t)
+            main_thread = nullptr;
+        thread_count_.fetch_sub(1, std::memory_order_release);
+    }
+    // A snapshot, but that there is one stays so for that one.
+    [[nodiscard]] std::uint32_t thread_count() const noexcept { return thread_count_.load(std::memory_order_acquire); }
+    [[nodiscard]] bool has_one_thread() const noexcept { return thread_count() == 1; }
+    // Whom the process is, to those who mean no thread in particular; null when all have ended.
+    [[nodiscard]] thread<System>* any_thread() { return main_thread ? main_thread : threads.front(); }
+    bool ending{}; // all threads are on their way to their end
+    wait_status end_status{};
+    bool executing{};               // all but one, which is going to be another program
+    sync::wait_queue thread_events; // one has ended
+    resource_usage usage{};         // of those that have ended
+
     // Signals.
     signal_actions actions{};
+    [[nodiscard]] signal_action action(signal s)
+    {
+        auto guard = lock();
+        return actions[s];
+    }
     pending_signals pending{};
-    std::atomic<bool> stopping{}; // a stop signal was taken; ends by SIGCONT or SIGKILL
+    bool stop_taken{};            // a stop signal, whose effect SIGCONT and SIGKILL can still prevent
+    std::atomic<bool> stopping{}; // each thread stops on its way to user mode; ends by SIGCONT or SIGKILL
+    signal stop_signal{};
     sync::wait_queue stop_events;
     std::atomic<bool> alarm_expired{}; // SIGALRM is due: timers cannot take the lock that posting takes
     alarm_timer<System> alarm{alarm_expired};
@@ -133,17 +169,21 @@ public:
         guard.unlock();
     }
 
-    // Also changed under the process's lock, since others read it.
     credentials identity{};
     void publish_identity() { paths.who = identity.for_files(); }
+    [[nodiscard]] id_set user_ids()
+    {
+        auto guard = lock();
+        return identity.user;
+    }
 
     // execve places programs at random (not so with personality's ADDR_NO_RANDOMIZE); inherited.
-    bool randomizes{true};
+    std::atomic<bool> randomizes{true};
 
     // execve gives no more rights than there are (PR_SET_NO_NEW_PRIVS); for good, and inherited.
-    bool gains_no_rights{};
+    std::atomic<bool> gains_no_rights{};
 
-    resource_limits limits{};
+    resource_limits limits{}; // read as they are
 
     // The name of the program, as PR_SET_NAME and /proc/PID/comm know it.
     static constexpr std::size_t name_limit = 15;
@@ -154,9 +194,6 @@ public:
         for (std::size_t i = 0; i < name_length_; ++i)
             name_[i] = name[i];
     }
-
-    // The one thread there is; null once it has ended. Under the process's lock for others.
-    thread<System>* main_thread{};
 
     // A parent in vfork waits until this is true: the child has an image of its own, or has ended.
     std::atomic<bool> image_released{};
@@ -173,6 +210,7 @@ private:
     instant started_;
     lock_type lock_;
     image_use<System> image_;
+    std::atomic<std::uint32_t> thread_count_{};
     char name_[name_limit]{};
     std::size_t name_length_{};
 };

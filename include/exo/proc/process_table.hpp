@@ -1,8 +1,8 @@
-// Every process of a kernel, by number, and the lock under which their tree, groups and sessions change.
+// Every process and thread of a kernel, by number, and the lock under which their tree, groups and sessions change.
 //
-// The table holds a reference to each process in it. Numbers are handed out in turn, and none that still names a
-// process, a group or a session. Functions that take a guard are called with the table locked, and their pointers are
-// good until it is unlocked.
+// The table holds a reference to each process in it; the first thread of each has its number, which stays with the
+// process. Numbers are handed out in turn, and none that still names a process, a thread, a group or a session.
+// Functions that take a guard are called with the table locked, and their pointers are good until it is unlocked.
 
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <exo/base/tree.hpp>
 #include <exo/proc/errors.hpp>
 #include <exo/proc/process.hpp>
+#include <exo/proc/thread.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/spin_lock.hpp>
 
@@ -23,6 +24,7 @@ template <class System>
 class process_table {
 public:
     using process_type = process<System>;
+    using thread_type = thread<System>;
     using lock_type = sync::spin_lock<sync::lock_rank::process_table, typename System::interrupts_type>;
     using guard = typename lock_type::guard;
 
@@ -33,18 +35,24 @@ public:
     // Gives `p` a number of its own and takes over the reference. Errors: too_many_processes, and then nothing changed.
     [[nodiscard]] result<> insert(guard&, ref<process_type>& p)
     {
-        for (process_id tried = 1; tried < process_id_limit; ++tried) {
-            const process_id candidate = next_;
-            next_ = next_ + 1 < process_id_limit ? next_ + 1 : init_id + 1;
-            if (!in_use(candidate)) {
-                p->id_ = candidate;
-                processes_.insert(*p);
-                static_cast<void>(p.leak());
-                ++size_;
-                return {};
-            }
-        }
-        return fail(errors::too_many_processes, process_id_limit);
+        p->id_ = EXO_TRY(find_unused());
+        processes_.insert(*p);
+        static_cast<void>(p.leak());
+        ++size_;
+        return {};
+    }
+    // The same for a thread of a process that has one already.
+    [[nodiscard]] result<> insert(guard&, thread_type& t)
+    {
+        t.set_id(EXO_TRY(find_unused()));
+        threads_.insert(t);
+        ++size_;
+        return {};
+    }
+    void remove(guard&, thread_type& t)
+    {
+        threads_.erase(t);
+        --size_;
     }
     // The reference that the table had.
     [[nodiscard]] ref<process_type> remove(guard&, process_type& p)
@@ -69,6 +77,26 @@ public:
         process_type* p = processes_.lower_bound(id);
         return p ? ref<process_type>{*p} : nullptr;
     }
+    // Null for one that has ended.
+    [[nodiscard]] thread_type* find_thread(guard& locked, process_id id) const
+    {
+        const process_type* p = find(locked, id);
+        return p ? p->main_thread : threads_.find(id);
+    }
+    // The process that has the thread `id`, or had, and then has its number.
+    [[nodiscard]] process_type* find_owner(guard& locked, process_id id) const
+    {
+        if (process_type* p = find(locked, id))
+            return p;
+        const thread_type* t = threads_.find(id);
+        return t ? &t->process() : nullptr;
+    }
+    [[nodiscard]] ref<process_type> find_owner(process_id id)
+    {
+        auto locked = lock();
+        process_type* p = find_owner(locked, id);
+        return p ? ref<process_type>{*p} : nullptr;
+    }
     [[nodiscard]] process_type& init(guard&) const { return *processes_.first(); }
 
     // By ascending number; `visit` must not change the table.
@@ -87,17 +115,20 @@ public:
                 visit(p);
     }
 
+    // Of processes, and of their threads beyond the first.
     [[nodiscard]] std::size_t size()
     {
         auto locked = lock();
         return size_;
     }
+    // Of their threads, zombies counting as one.
     [[nodiscard]] std::size_t count_of_user(std::uint32_t user)
     {
         auto locked = lock();
         std::size_t count = 0;
-        for (const auto& p : processes_)
-            count += p.identity.user.real == user;
+        for (auto& p : processes_)
+            if (p.user_ids().real == user)
+                count += p.thread_count() == 0 ? 1 : p.thread_count();
         return count;
     }
     // The number handed out last (/proc/loadavg).
@@ -108,8 +139,20 @@ public:
     }
 
 private:
+    [[nodiscard]] result<process_id> find_unused()
+    {
+        for (process_id tried = 1; tried < process_id_limit; ++tried) {
+            const process_id candidate = next_;
+            next_ = next_ + 1 < process_id_limit ? next_ + 1 : init_id + 1;
+            if (!in_use(candidate))
+                return candidate;
+        }
+        return fail(errors::too_many_processes, process_id_limit);
+    }
     [[nodiscard]] bool in_use(process_id id) const
     {
+        if (threads_.find(id))
+            return true;
         for (const auto& p : processes_)
             if (p.id_ == id || p.group == id || p.session == id)
                 return true;
@@ -119,6 +162,7 @@ private:
     System& system_;
     lock_type lock_;
     tree<process_type, &process_type::table_hook, &process_type::id> processes_;
+    tree<thread_type, &thread_type::table_hook, &thread_type::id> threads_; // but the first of each process
     process_id next_{init_id};
     std::size_t size_{};
 };

@@ -48,6 +48,8 @@ public:
     }
 
     [[nodiscard]] space_type& space() const { return *space_; }
+    // By more than one process. A snapshot.
+    [[nodiscard]] bool is_shared() const { return uses_.load(std::memory_order_relaxed) > 1; }
 
     ref<fs::file> executable; // /proc/PID/exe
     // Where the strings are that the program was started with, which it may change.

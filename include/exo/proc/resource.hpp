@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,24 +23,46 @@ struct resource_limit {
     std::uint64_t hard{unlimited};
 };
 
+// Anybody may read and change them at any time; what is read of one may be the old soft and the new hard limit.
 class resource_limits {
 public:
     // What the first process starts with.
     resource_limits()
     {
-        (*this)[resource::stack].soft = 8 << 20;
-        (*this)[resource::core].soft = 0;
-        (*this)[resource::open_files] = {1024, 4096};
-        (*this)[resource::pending_signals] = {64, 64};
-        (*this)[resource::locked_memory] = {64 << 10, 64 << 10};
-        (*this)[resource::nice] = (*this)[resource::real_time_priority] = {0, 0};
+        set(resource::stack, {.soft = 8 << 20});
+        set(resource::core, {.soft = 0});
+        set(resource::open_files, {1024, 4096});
+        set(resource::pending_signals, {64, 64});
+        set(resource::locked_memory, {64 << 10, 64 << 10});
+        set(resource::nice, {0, 0});
+        set(resource::real_time_priority, {0, 0});
+    }
+    resource_limits& operator=(const resource_limits& other)
+    {
+        for (std::size_t r = 0; r < resource_count; ++r)
+            set(static_cast<resource>(r), other[static_cast<resource>(r)]);
+        return *this;
     }
 
-    [[nodiscard]] resource_limit& operator[](resource r) { return limits_[static_cast<std::size_t>(r)]; }
-    [[nodiscard]] const resource_limit& operator[](resource r) const { return limits_[static_cast<std::size_t>(r)]; }
+    [[nodiscard]] resource_limit operator[](resource r) const
+    {
+        const auto& limit = limits_[static_cast<std::size_t>(r)];
+        return {limit.soft.load(std::memory_order_relaxed), limit.hard.load(std::memory_order_relaxed)};
+    }
+    void set(resource r, const resource_limit& next)
+    {
+        auto& limit = limits_[static_cast<std::size_t>(r)];
+        limit.soft.store(next.soft, std::memory_order_relaxed);
+        limit.hard.store(next.hard, std::memory_order_relaxed);
+    }
 
 private:
-    resource_limit limits_[resource_count];
+    struct shared_limit {
+        std::atomic<std::uint64_t> soft{resource_limit::unlimited};
+        std::atomic<std::uint64_t> hard{resource_limit::unlimited};
+    };
+
+    shared_limit limits_[resource_count];
 };
 
 struct resource_usage {

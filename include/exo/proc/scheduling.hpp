@@ -123,20 +123,20 @@ template <class System>
     }
 }
 
-// Whose threads a process may schedule: its user's, by the effective id.
+// Whose threads `user`, an effective id, may schedule: its own. With the lock of the target held.
 template <class System>
-[[nodiscard]] bool may_schedule(const process<System>& caller, const process<System>& target)
+[[nodiscard]] bool may_schedule(std::uint32_t user, const process<System>& target)
 {
-    const auto user = caller.identity.user.effective;
-    return caller.identity.privileged() || user == target.identity.user.effective || user == target.identity.user.real;
+    return user == 0 || user == target.identity.user.effective || user == target.identity.user.real;
 }
 
-// What the unprivileged may do to threads of their own: take less, or as much as the target's limits say.
+// What the unprivileged may do to threads of their own: take less, or as much as the target's limits say. With the lock
+// of the target held.
 template <class System>
-[[nodiscard]] result<> check_permitted(const process<System>& caller, const process<System>& target,
+[[nodiscard]] result<> check_permitted(std::uint32_t user, const process<System>& target,
                                        const scheduling_attributes& before, const scheduling_attributes& after)
 {
-    if (caller.identity.privileged())
+    if (user == 0)
         return {};
     const auto nice_limit = target.limits[resource::nice].soft;
     const auto priority_limit = target.limits[resource::real_time_priority].soft;
@@ -150,7 +150,7 @@ template <class System>
     if (before.policy == scheduling_policy::idle && after.policy != scheduling_policy::idle &&
         nice_to_limit(before.nice) > nice_limit)
         return fail(sched::errors::priority_above_limit, nice_limit);
-    if (!may_schedule(caller, target))
+    if (!may_schedule(user, target))
         return fail(sched::errors::not_own_thread, static_cast<std::uint64_t>(target.id()));
     if (before.reset_on_fork && !after.reset_on_fork)
         return fail(errors::not_permitted);

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include <exo/base/errors.hpp>
 #include <exo/base/result.hpp>
@@ -26,20 +27,20 @@ namespace exo::proc {
 template <class System>
 [[nodiscard]] bool may_signal(process<System>& sender, process<System>& target, signal s)
 {
-    const id_set& from = sender.identity.user;
-    const id_set& to = target.identity.user;
+    const id_set from = sender.user_ids();
+    const id_set to = target.user_ids();
     return from.effective == 0 || from.real == to.real || from.real == to.saved || from.effective == to.real ||
            from.effective == to.saved || (s == signal::sigcont && sender.session == target.session);
 }
 
-// kill(2): `id` above 0 is a process, 0 the sender's group, -1 everyone but init and the sender, below -1 a group.
-// Signal none only checks. Errors: no_process, not_permitted, signal_queue_full.
+// kill(2): `id` above 0 is a process, by any of its threads; 0 the sender's group, -1 everyone but init and the sender,
+// below -1 a group. Signal none only checks. Errors: no_process, not_permitted, signal_queue_full.
 template <class System>
 [[nodiscard]] result<> kill(process<System>& sender, process_id id, signal s)
 {
     auto& table = sender.system().processes();
     const signal_info info{
-        .number = s, .code = signal_code::user, .sender = sender.id(), .user = sender.identity.user.real};
+        .number = s, .code = signal_code::user, .sender = sender.id(), .user = sender.user_ids().real};
     auto guard = table.lock();
     bool found = false;
     bool permitted = false;
@@ -54,7 +55,7 @@ template <class System>
                 outcome = posted;
     };
     if (id > 0) {
-        if (auto* target = table.find(guard, id))
+        if (auto* target = table.find_owner(guard, id))
             send(*target);
     } else if (id == -1) {
         table.for_each(guard, [&](process<System>& target) {
@@ -71,21 +72,21 @@ template <class System>
     return outcome;
 }
 
-// tgkill(2); `group` -1 does not check the process. Errors: as kill.
+// Signal `info.number` to one thread; `group` -1 does not check whose it is. Errors: as kill.
 template <class System>
-[[nodiscard]] result<> kill_thread(process<System>& sender, process_id group, process_id id, signal s)
+[[nodiscard]] result<> kill_thread(process<System>& sender, process_id group, process_id id, const signal_info& info)
 {
     auto& table = sender.system().processes();
     auto guard = table.lock();
-    auto* target = table.find(guard, id);
+    auto* target = table.find_owner(guard, id);
     if (!target || (group != -1 && group != target->id()))
         return fail(errors::no_process, static_cast<std::uint64_t>(id));
-    if (!may_signal(sender, *target, s))
+    if (!may_signal(sender, *target, info.number))
         return fail(errors::not_permitted, static_cast<std::uint64_t>(id));
-    if (s == signal::none)
+    thread<System>* const t = table.find_thread(guard, id);
+    if (info.number == signal::none || !t) // a first thread that has ended hears nothing
         return {};
-    return post<System>(guard, *target, {.number = s, .code = signal_code::thread, .sender = sender.id(),
-                                 .user = sender.identity.user.real}, recipient::main_thread);
+    return post<System>(guard, *target, info, t);
 }
 
 // From a terminal to its foreground group, for instance.
@@ -105,6 +106,8 @@ void raise_fault(thread<System>& t, const signal_info& info)
 {
     auto& p = t.process();
     auto guard = p.lock();
+    if (info.number == signal::sigkill)
+        return begin_end(p, wait_status::killed(signal::sigkill), info);
     signal_action& action = p.actions[info.number];
     if (action.is_ignore() || t.blocked.contains(info.number)) {
         action = {};
@@ -118,9 +121,12 @@ void raise_fault(thread<System>& t, const signal_info& info)
 template <class System>
 void set_blocked(thread<System>& t, signal_set blocked)
 {
-    auto guard = t.process().lock();
+    auto& p = t.process();
+    auto guard = p.lock();
+    const auto newly = (blocked - unblockable_signals) - t.blocked;
     t.blocked = blocked - unblockable_signals;
     refresh_interruption(t);
+    find_takers(p, newly); // perhaps it was told of them
 }
 
 // The mask for the length of one call (sigsuspend, ppoll): it ends on the way to user mode.
@@ -154,8 +160,8 @@ signal_action exchange_action(process<System>& p, signal s, const signal_action&
     p.actions[s].mask = next.mask - unblockable_signals;
     if (next.ignores(s)) {
         p.pending.remove(signal_set::of(s));
-        if (p.main_thread)
-            p.main_thread->pending.remove(signal_set::of(s));
+        for (thread<System>& t : p.threads)
+            t.pending.remove(signal_set::of(s));
     }
     return previous;
 }
@@ -175,49 +181,65 @@ template <class System>
     return orphaned;
 }
 
-// The calling thread's process stops until SIGCONT or SIGKILL.
+// The process stops by a signal that the calling thread has taken, unless SIGCONT or SIGKILL came since.
 template <class System>
-void stop_process(thread<System>& t, signal by)
+void begin_stop(thread<System>& t, signal by)
 {
     auto& p = t.process();
     auto& system = t.system();
+    auto guard = system.processes().lock();
+    const bool refused = by != signal::sigstop && is_orphaned<System>(guard, system.processes(), p.group);
+    auto locked = p.lock();
+    if (std::exchange(p.stop_taken, false) && !refused && !p.stopping) {
+        p.stop_signal = by;
+        p.stopping = true;
+        for (thread<System>& each : p.threads)
+            interrupt(each);
+    }
+}
+
+// The calling thread's part in that, until it is over.
+template <class System>
+void halt(thread<System>& t)
+{
+    auto& p = t.process();
+    auto& system = t.system();
+    const auto set_halted = [&](bool halted) {
+        auto locked = p.lock();
+        t.halted = halted;
+    };
     {
         auto guard = system.processes().lock();
-        if (by != signal::sigstop && is_orphaned<System>(guard, system.processes(), p.group))
-            return;
-        {
-            auto locked = p.lock();
-            const auto since = t.pending.set() | p.pending.set();
-            if (since.contains(signal::sigcont) || since.contains(signal::sigkill))
-                return;
-            p.stopping = true;
-        }
-        p.state = process_state::stopped;
-        p.status = wait_status::stopped(by);
-        p.stop_reported = false;
-        notify_parent<System>(guard, p);
+        set_halted(true);
+        note_stopped<System>(guard, p);
     }
-    p.stop_events.wait(system.parker(), [&p] { return !p.stopping.load(std::memory_order_acquire); });
+    p.stop_events.wait(system.parker(), [&] {
+        auto locked = p.lock();
+        return !p.stopping || t.pending.set().contains(signal::sigkill);
+    });
+    set_halted(false);
 }
 
 // The next pending signal of `wanted`, taken off: SIGKILL first, then the thread's own, then the process's; number none
-// if there is none.
-// With the process's lock held.
+// if there is none. With the process's lock held.
 template <class System>
 [[nodiscard]] signal_info take_signal(thread<System>& t, signal_set wanted)
 {
     auto& p = t.process();
-    if (p.alarm_expired.exchange(false, std::memory_order_acq_rel))
+    const bool alarm = p.alarm_expired.exchange(false, std::memory_order_acq_rel);
+    if (alarm)
         (void)p.pending.add({.number = signal::sigalrm, .code = signal_code::kernel});
     if (t.overran.exchange(false, std::memory_order_acq_rel))
         (void)t.pending.add({.number = signal::sigxcpu, .code = signal_code::kernel});
-    auto taken = p.pending.take(wanted & signal_set::of(signal::sigkill)); // before all that could not matter any more
+    auto taken = t.pending.take(wanted & signal_set::of(signal::sigkill)); // before all that could not matter any more
     if (taken.number == signal::none)
         taken = t.pending.take(wanted);
     if (taken.number == signal::none)
         taken = p.pending.take(wanted);
     if (taken.number == signal::sigalrm)
         p.alarm.rearm(t.system().scheduler());
+    else if (alarm && t.blocked.contains(signal::sigalrm))
+        find_takers(p, signal_set::of(signal::sigalrm));
     refresh_interruption(t);
     return taken;
 }
@@ -237,6 +259,11 @@ template <class System>
         delivery next;
         {
             auto guard = p.lock();
+            if (p.stopping && !t.pending.set().contains(signal::sigkill)) {
+                guard.unlock();
+                halt(t);
+                continue;
+            }
             next.info = take_signal(t, signal_set{~t.blocked.bits()});
             if (next.info.number == signal::none)
                 return std::nullopt;
@@ -249,9 +276,12 @@ template <class System>
                     action.handler = user_addr{signal_action::default_handler};
                 return next;
             }
+            p.stop_taken = p.stop_taken || stop_signals.contains(next.info.number);
         }
         if (stop_signals.contains(next.info.number))
-            stop_process(t, next.info.number);
+            begin_stop(t, next.info.number);
+        else if (next.info.number == signal::sigkill)
+            exit_thread(t, wait_status::killed(signal::sigkill)); // as each does that is told to (begin_end, execve)
         else
             exit_process(t, wait_status::killed(next.info.number));
     }

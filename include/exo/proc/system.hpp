@@ -11,7 +11,7 @@
 //  - processes(): the process_table;
 //  - now(): monotonic time; wall_clock(): fs::wall_clock; random(span): unpredictable bytes;
 //  - memory_status(), boot_options(), processor(n), processor_count(), terminals(): for /proc and the like;
-//  - futexes(): the futex_table;
+//  - futexes(), inheriting_futexes(): the futex_table and the inheriting_futex_table;
 //  - allocate_stack(), free_stack(): kernel stacks;
 //  - log(): the kernel log (a kernel_log, base of every "exo: ..." line);
 //  - session_ended(id): the leader of a session ends, and its terminal with it;

@@ -1,8 +1,9 @@
 // A thread of a process: a task of the scheduler with a kernel stack, and what the processor and the signals keep for
 // each thread. Members without another owner named belong to the thread itself.
 //
-// It lives on its own after its process was reaped, until the scheduler has left its stack: the composition's hook for
-// ended tasks calls destroy().
+// Others reach it through its process and the process table, under whose locks it leaves them when it ends. It lives on
+// its own after that, and after its process was reaped, until the scheduler has left its stack: the composition's hook
+// for ended tasks calls destroy().
 
 #pragma once
 
@@ -14,7 +15,9 @@
 
 #include <exo/base/address.hpp>
 #include <exo/base/allocator.hpp>
+#include <exo/base/list.hpp>
 #include <exo/base/time.hpp>
+#include <exo/base/tree.hpp>
 #include <exo/proc/cpu_time.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_id.hpp>
@@ -27,7 +30,16 @@ enum class restart_kind : std::uint8_t {
     none,           // the result stands
     unless_handled, // EINTR if any handler runs
     by_action,      // EINTR unless the handler says SA_RESTART
+    always,         // started again, whatever any handler says
     with_rest,      // EINTR if any handler runs, else restart_syscall
+};
+
+// A wait for a futex that goes on.
+struct futex_rest {
+    user_addr word{};
+    std::uint32_t value{};
+    std::uint32_t bits{};
+    bool known_private{};
 };
 
 template <class System>
@@ -68,7 +80,10 @@ public:
 
     [[nodiscard]] System& system() const { return system_; }
     [[nodiscard]] exo::proc::process<System>& process() const { return *process_; }
-    [[nodiscard]] process_id id() const { return process_->id(); }
+    // 0 before it has one.
+    [[nodiscard]] process_id id() const { return id_; }
+    // With the process table locked.
+    void set_id(process_id id) { id_ = id; }
 
     // The space that the CPU translates with while this thread runs; null for the kernel's own.
     [[nodiscard]] space_type* space() const { return space_; }
@@ -86,6 +101,8 @@ public:
     }
 
     task_type task;
+    list_hook sibling_hook; // process::threads
+    tree_hook table_hook;   // process_table
 
     // With which a new thread enters user mode; `state` also holds what a thread that does not run has in the
     // processor.
@@ -101,10 +118,8 @@ public:
     cpu_time_split time_split;
     // With the process's lock held.
     [[nodiscard]] cpu_times times() noexcept { return time_split.divide(task.run_time()); }
-    // Takes that lock.
     [[nodiscard]] resource_usage usage()
     {
-        auto guard = process_->lock();
         const cpu_times used = times();
         return {.user = used.user,
                 .system = used.system,
@@ -120,6 +135,7 @@ public:
     // What `blocked` becomes again on the way to user mode; a handler that runs first sees the temporary mask.
     signal_set blocked_before{};
     bool blocked_is_temporary{};
+    bool halted{}; // it waits for the end of the stop; under the process's lock
     struct alternate_stack {
         static constexpr std::uint32_t in_use = 1, disabled = 2; // SS_ONSTACK, SS_DISABLE
 
@@ -138,6 +154,7 @@ public:
     std::uint64_t restart_call{};
     instant restart_deadline{};
     user_addr restart_remainder{};
+    futex_rest restart_futex{}; // if it has a word, else a sleep
 
     // rseq(2): where the program wants to read its CPU's number, and what stands before its abort handlers. A thread
     // that lost the CPU since it was last in user mode is `displaced`, and told so on the way there.
@@ -154,6 +171,11 @@ public:
 
     // set_tid_address: zeroed, and woken as a futex, when one of several threads ends.
     user_addr clear_id_at_exit{};
+    user_addr robust_list{}; // set_robust_list: of the futexes that it holds (robust_list.hpp)
+    // Contended ones that it owns (inheriting_futex.hpp), and whether it has let go of all; this under the process's
+    // lock.
+    std::atomic<std::uint32_t> inheriting_futexes{};
+    bool futexes_released{};
 
 private:
     static void begin(void* self) noexcept
@@ -164,6 +186,7 @@ private:
 
     System& system_;
     exo::proc::process<System>* process_;
+    process_id id_{};
     body run_;
     space_type* space_{};
 };

@@ -46,7 +46,7 @@ template <class System>
         if (!matches)
             continue;
         candidates = true;
-        wait_report report{.id = child.id(), .user = child.identity.user.real, .status = child.status};
+        wait_report report{.id = child.id(), .user = child.user_ids().real, .status = child.status};
         switch (child.state.load()) {
         case process_state::zombie:
             if (!request.ended)

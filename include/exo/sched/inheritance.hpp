@@ -87,6 +87,8 @@ public:
         stop_waiting(h);
         update(owner, changed);
     }
+    // Of those that wait the one that is to have it next, or null.
+    [[nodiscard]] static holder* first(const lock& l) { return l.waiters_.first(); }
     // The owner of a contended lock lets go. Returns the new one: of the most urgent the first that came.
     template <class Changed>
     [[nodiscard]] static holder& hand_over(lock& l, Changed changed)

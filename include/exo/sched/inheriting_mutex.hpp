@@ -50,12 +50,70 @@ public:
     // Errors: would_deadlock, when the holder waits, perhaps through others, for the calling thread, or is it; timed_out.
     result<guard> lock(Scheduler& scheduler, instant deadline = instant::never())
     {
-        return acquire(scheduler, deadline, false);
+        if (auto taken = acquire(scheduler, deadline, false); !taken)
+            return fail(taken.error());
+        return guard{*this, scheduler};
     }
     // The same, and interrupted.
     result<guard> lock_interruptible(Scheduler& scheduler, instant deadline = instant::never())
     {
-        return acquire(scheduler, deadline, true);
+        if (auto taken = acquire(scheduler, deadline, true); !taken)
+            return fail(taken.error());
+        return guard{*this, scheduler};
+    }
+
+    // For locks that outlive the call which takes them, and whose first holder took them elsewhere (futexes).
+    //
+    // `holder` has it, unless somebody has it already.
+    [[nodiscard]] bool give(task& holder) noexcept
+    {
+        std::uintptr_t expected = 0;
+        return owner_.compare_exchange_strong(expected, word(holder), std::memory_order_acq_rel,
+                                              std::memory_order_relaxed);
+    }
+    // Whoever has it has it no more. Nobody waits, or will.
+    void take_away() noexcept
+    {
+        EXO_CHECK(!lock_.contended());
+        owner_.store(0, std::memory_order_relaxed);
+    }
+    // The calling thread has it from here on. Errors: as lock and, if it may be, interrupted.
+    result<void> acquire(Scheduler& scheduler, instant deadline, bool interruptible)
+    {
+        task& self = *scheduler.current();
+        std::uintptr_t expected = 0;
+        if (owner_.compare_exchange_strong(expected, word(self), std::memory_order_acquire, std::memory_order_relaxed))
+            return {};
+        return wait(scheduler, self, deadline, interruptible);
+    }
+    // By its holder.
+    void release(Scheduler& scheduler) noexcept
+    {
+        std::uintptr_t seen = owner_.load(std::memory_order_relaxed);
+        if (!(seen & contended) &&
+            owner_.compare_exchange_strong(seen, 0, std::memory_order_release, std::memory_order_relaxed))
+            return;
+        scheduler.change_inheritance([&](auto changed) -> task* { return hand_over(changed); });
+    }
+    // Who would have it if its holder released it now, or null.
+    [[nodiscard]] task* next(Scheduler& scheduler) noexcept
+    {
+        task* first = nullptr;
+        scheduler.change_inheritance([&](auto) {
+            first = static_cast<task*>(inheritance::first(lock_));
+            return static_cast<task*>(nullptr);
+        });
+        return first;
+    }
+    // By its holder: release, if `expected` is who gets it.
+    [[nodiscard]] bool release_to(Scheduler& scheduler, task* expected) noexcept
+    {
+        bool done = false;
+        scheduler.change_inheritance([&](auto changed) -> task* {
+            done = static_cast<task*>(inheritance::first(lock_)) == expected;
+            return done ? hand_over(changed) : nullptr;
+        });
+        return done;
     }
 
     [[nodiscard]] bool held() const noexcept { return owner_.load(std::memory_order_relaxed) != 0; }
@@ -68,17 +126,6 @@ private:
     [[nodiscard]] bool owned_by(task& t) const noexcept
     {
         return (owner_.load(std::memory_order_acquire) & ~contended) == word(t);
-    }
-
-    result<guard> acquire(Scheduler& scheduler, instant deadline, bool interruptible)
-    {
-        task& self = *scheduler.current();
-        std::uintptr_t expected = 0;
-        if (!owner_.compare_exchange_strong(expected, word(self), std::memory_order_acquire,
-                                            std::memory_order_relaxed))
-            if (auto waited = wait(scheduler, self, deadline, interruptible); !waited)
-                return fail(waited.error());
-        return guard{*this, scheduler};
     }
 
     result<void> wait(Scheduler& scheduler, task& self, instant deadline, bool interruptible)
@@ -104,12 +151,14 @@ private:
         if (!waits)
             return fail(counted(scheduler, errors::would_deadlock));
         for (;;) {
-            scheduler.park(deadline);
             if (owned_by(self))
                 return {};
+            // Before it parks: it may have been interrupted long ago.
             const bool interrupted = interruptible && scheduler.interrupted();
-            if (!interrupted && (deadline == instant::never() || scheduler.now() < deadline))
+            if (!interrupted && (deadline == instant::never() || scheduler.now() < deadline)) {
+                scheduler.park(deadline);
                 continue;
+            }
             scheduler.change_inheritance([&](auto changed) {
                 acquired = owned_by(self);
                 if (!acquired)
@@ -121,7 +170,18 @@ private:
             return fail(counted(scheduler, interrupted ? errors::interrupted : errors::timed_out));
         }
     }
-
+    // Under the scheduler's lock: who has it now, if anybody, and is to be woken.
+    template <class Changed>
+    task* hand_over(Changed changed) noexcept
+    {
+        if (!lock_.contended()) { // all have given up
+            owner_.store(0, std::memory_order_release);
+            return nullptr;
+        }
+        auto& next = static_cast<task&>(inheritance::hand_over(lock_, changed));
+        owner_.store(word(next) | (lock_.contended() ? contended : 0), std::memory_order_release);
+        return &next;
+    }
     template <class Changed>
     bool wait_for(Scheduler& scheduler, task& self, task& owner, Changed changed)
     {
@@ -133,23 +193,6 @@ private:
     {
         scheduler.count(e);
         return e;
-    }
-
-    void release(Scheduler& scheduler) noexcept
-    {
-        std::uintptr_t seen = owner_.load(std::memory_order_relaxed);
-        if (!(seen & contended) && owner_.compare_exchange_strong(seen, 0, std::memory_order_release,
-                                                                  std::memory_order_relaxed))
-            return;
-        scheduler.change_inheritance([&](auto changed) -> task* {
-            if (!lock_.contended()) { // all have given up
-                owner_.store(0, std::memory_order_release);
-                return nullptr;
-            }
-            auto& next = static_cast<task&>(inheritance::hand_over(lock_, changed));
-            owner_.store(word(next) | (lock_.contended() ? contended : 0), std::memory_order_release);
-            return &next;
-        });
     }
 
     std::atomic<std::uintptr_t> owner_{};

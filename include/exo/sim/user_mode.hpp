@@ -114,7 +114,9 @@ public:
         frame f = first;
         for (;;) {
             try {
+                const std::uint64_t entry = f.rip;
                 leave_kernel(f);
+                program_view{*this, f}.settle(entry); // a signal may have come before the first instruction
                 execute(f);
             } catch (const abandoned&) {
                 continue;

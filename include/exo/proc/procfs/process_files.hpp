@@ -1,4 +1,5 @@
-// The files of /proc/PID, in the formats of Linux's proc(5).
+// The files of /proc/PID and /proc/PID/task/TID, in the formats of Linux's proc(5). Where a function takes the number
+// of a thread, 0 means the process: its times are those of all threads together, the rest is its first thread's.
 
 #pragma once
 
@@ -16,6 +17,7 @@
 #include <exo/mm/region_usage.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/process_table.hpp>
+#include <exo/proc/process_usage.hpp>
 #include <exo/proc/procfs/text_builder.hpp>
 #include <exo/proc/scheduling.hpp>
 #include <exo/proc/thread.hpp>
@@ -29,6 +31,7 @@ struct process_facts {
     process_id parent{};
     process_id group{};
     process_id session{};
+    char name[sched::task_info::name_limit + 1]{};
     char state{};
     std::string_view state_name{};
     signal exit_signal{};
@@ -45,12 +48,24 @@ struct process_facts {
     unsigned cpu{};
     scheduling_attributes scheduling{};
     typename System::scheduler_type::cpu_set cpus{};
-    bool has_thread{};
+    std::uint32_t threads{}; // the first among them, ended or not
+    bool has_image{};
     fs::permission_bits umask{};
 };
 
+// Null if there is none. With the process's lock held.
 template <class System>
-[[nodiscard]] process_facts<System> facts_of(process<System>& p)
+[[nodiscard]] thread<System>* find_thread(process<System>& p, process_id id)
+{
+    for (thread<System>& t : p.threads)
+        if (t.id() == id)
+            return &t;
+    return nullptr;
+}
+
+// Errors: no_process (the thread has ended).
+template <class System>
+[[nodiscard]] result<process_facts<System>> facts_of(process<System>& p, process_id of)
 {
     process_facts<System> f;
     auto guard = p.system().processes().lock();
@@ -65,7 +80,21 @@ template <class System>
     f.identity = p.identity;
     f.umask = p.paths.umask;
     f.pending = p.pending.set();
-    f.times = {p.usage.user, p.usage.system};
+    const bool whole = of == 0;
+    thread<System>* const t = whole || of == p.id() ? p.main_thread : find_thread(p, of);
+    if (!t && !whole && of != p.id())
+        return fail(errors::no_process, static_cast<std::uint64_t>(of));
+    f.threads = p.thread_count() + (p.main_thread ? 0 : 1);
+    f.has_image = p.has_image();
+    if (whole) {
+        const resource_usage used = usage_of(p);
+        f.times = {used.user, used.system};
+    } else if (t) {
+        f.times = t->times();
+    }
+    const std::string_view name = t && !whole ? t->task.name() : p.name();
+    for (std::size_t i = 0; i < name.size(); ++i)
+        f.name[i] = name[i];
     for (unsigned n = 1; n <= static_cast<unsigned>(signal::last); ++n) {
         const auto s = static_cast<signal>(n);
         if (p.actions[s].is_ignore())
@@ -74,11 +103,9 @@ template <class System>
             f.caught.add(s);
     }
     bool ready = false;
-    if (thread<System>* const t = p.main_thread) {
-        f.has_thread = true;
+    if (t) {
         f.thread_pending = t->pending.set();
         f.blocked = t->blocked;
-        f.times = t->times();
         f.voluntary_switches = t->task.voluntary_switches();
         f.involuntary_switches = t->task.involuntary_switches();
         f.cpu = t->task.cpu();
@@ -86,7 +113,7 @@ template <class System>
         f.cpus = p.system().scheduler().affinity(t->task) & p.system().scheduler().all_cpus();
         ready = t->task.state() == sched::task_state::ready;
     }
-    f.state = state == process_state::zombie ? 'Z' : state == process_state::stopped ? 'T' : ready ? 'R' : 'S';
+    f.state = !t ? 'Z' : state == process_state::stopped ? 'T' : ready ? 'R' : 'S';
     f.state_name = f.state == 'Z' ? "zombie" : f.state == 'T' ? "stopped" : ready ? "running" : "sleeping";
     return f;
 }
@@ -106,16 +133,16 @@ template <class System>
 }
 
 template <class System>
-result<> write_process_stat(process<System>& p, text_builder& out)
+result<> write_stat(process<System>& p, process_id of, text_builder& out)
 {
-    const auto f = facts_of(p);
+    const auto f = EXO_TRY(facts_of(p, of));
     const auto image = p.find_image();
     const auto memory = image ? image->space().statistics() : mm::space_statistics{};
     drivers::tty* const terminal = p.system().terminals().controlling(f.session);
     const fs::device_number number = terminal ? terminal->number() : fs::device_number{};
     const std::uint64_t start = to_ticks(p.started() - instant{});
 
-    out.put(p.id(), " (", p.name(), ") ", f.state, ' ', f.parent, ' ', f.group, ' ', f.session, ' ',
+    out.put(of == 0 ? p.id() : of, " (", f.name, ") ", f.state, ' ', f.parent, ' ', f.group, ' ', f.session, ' ',
             number.major << 8 | number.minor, ' ', terminal ? terminal->foreground() : -1);
     // flags; page faults of the process and of its children, without and with I/O.
     out.put(" 0 ", p.usage.minor_faults, ' ', p.children_usage.minor_faults, ' ', p.usage.major_faults, ' ',
@@ -124,7 +151,7 @@ result<> write_process_stat(process<System>& p, text_builder& out)
             to_ticks(p.children_usage.system));
     // priority, nice, threads, an unused one; the start; memory.
     const auto& s = f.scheduling;
-    out.put(' ', priority_of(s), ' ', s.nice, ' ', f.has_thread ? 1 : 0, " 0 ", start, ' ', memory.virtual_pages * page_size, ' ',
+    out.put(' ', priority_of(s), ' ', s.nice, ' ', f.threads, " 0 ", start, ' ', memory.virtual_pages * page_size, ' ',
             memory.resident_pages, ' ', p.limits[resource::resident_set].soft);
     out.put(' ', image ? image->code.begin : 0, ' ', image ? image->code.end : 0, ' ', image ? image->stack_start : 0,
             " 0 0");
@@ -146,9 +173,9 @@ result<> write_process_stat(process<System>& p, text_builder& out)
 
 // /proc/PID/sched, in Linux's format: what its tools read of it, and what there is here.
 template <class System>
-result<> write_process_scheduling(process<System>& p, text_builder& out)
+result<> write_scheduling(process<System>& p, process_id of, text_builder& out)
 {
-    const auto f = facts_of(p);
+    const auto f = EXO_TRY(facts_of(p, of));
     const auto& s = f.scheduling;
     const auto name = [&out](std::string_view text) {
         out.put(text);
@@ -165,7 +192,7 @@ result<> write_process_scheduling(process<System>& p, text_builder& out)
         name(text);
         out.line(right{ns / 1'000'000, 14}, '.', right{ns % 1'000'000, 6, '0'});
     };
-    out.line(p.name(), " (", p.id(), ", #threads: ", f.has_thread ? 1 : 0, ')');
+    out.line(f.name, " (", of == 0 ? p.id() : of, ", #threads: ", f.threads, ')');
     out.line("-------------------------------------------------------------------");
     time("se.sum_exec_runtime", f.times.user + f.times.system);
     number("nr_switches", f.voluntary_switches + f.involuntary_switches);
@@ -226,18 +253,22 @@ void put_cpus(text_builder& out, const Set& cpus, const Set& all)
 }
 
 template <class System>
-result<> write_process_status(process<System>& p, text_builder& out)
+result<> write_status(process<System>& p, process_id of, text_builder& out)
 {
-    const auto f = facts_of(p);
+    const auto f = EXO_TRY(facts_of(p, of));
     const auto image = p.find_image();
     const id_set& user = f.identity.user;
     const id_set& group = f.identity.group;
 
-    out.line("Name:\t", p.name());
-    if (f.has_thread)
+    out.line("Name:\t", f.name);
+    if (f.has_image)
         out.line("Umask:\t0", f.umask >> 6, f.umask >> 3 & 7, f.umask & 7);
     out.line("State:\t", f.state, " (", f.state_name, ')');
-    out.line("Tgid:\t", p.id()).line("Ngid:\t0").line("Pid:\t", p.id()).line("PPid:\t", f.parent).line("TracerPid:\t0");
+    out.line("Tgid:\t", p.id())
+        .line("Ngid:\t0")
+        .line("Pid:\t", of == 0 ? p.id() : of)
+        .line("PPid:\t", f.parent)
+        .line("TracerPid:\t0");
     out.line("Uid:\t", user.real, '\t', user.effective, '\t', user.saved, '\t', user.effective);
     out.line("Gid:\t", group.real, '\t', group.effective, '\t', group.saved, '\t', group.effective);
     out.line("FDSize:\t64").put("Groups:\t");
@@ -250,7 +281,7 @@ result<> write_process_status(process<System>& p, text_builder& out)
         out.line("VmLck:\t", right{memory.locked_pages * page_size / 1024, 8}, " kB");
         out.line("VmRSS:\t", right{memory.resident_pages * page_size / 1024, 8}, " kB");
     }
-    out.line("Threads:\t", f.has_thread ? 1 : 0);
+    out.line("Threads:\t", f.threads);
     out.line("SigPnd:\t", hex{f.thread_pending.bits(), 16}).line("ShdPnd:\t", hex{f.pending.bits(), 16});
     out.line("SigBlk:\t", hex{f.blocked.bits(), 16}).line("SigIgn:\t", hex{f.ignored.bits(), 16});
     out.line("SigCgt:\t", hex{f.caught.bits(), 16});
@@ -299,9 +330,9 @@ result<> write_process_command_line(process<System>& p, text_builder& out)
 }
 
 template <class System>
-result<> write_process_name(process<System>& p, text_builder& out)
+result<> write_name(process<System>& p, process_id of, text_builder& out)
 {
-    return out.line(p.name()).status();
+    return out.line(EXO_TRY(facts_of(p, of)).name).status();
 }
 
 inline constexpr std::size_t name_column = 73; // of maps and smaps

@@ -55,11 +55,12 @@ public:
 private:
     using process_type = process<System>;
 
-    // What a node is about: the machine, or a process, or one of its descriptors.
+    // What a node is about: the machine, or a process, or one of its threads or descriptors.
     struct subject {
         procfs& owner;
         ref<process_type> about;
         int descriptor{-1};
+        process_id thread{}; // 0: none in particular
 
         [[nodiscard]] System& system() const { return owner.system_; }
     };
@@ -77,12 +78,19 @@ private:
     class root_directory;
     class process_directory;
     class descriptor_directory;
+    class task_directory;
 
     template <auto Write>
     static constexpr row process_text(std::string_view name)
     {
         return {name, fs::file_type::regular, 0444,
                 [](const subject& s, text_builder& out) { return Write(*s.about, out); }};
+    }
+    template <auto Write>
+    static constexpr row thread_text(std::string_view name)
+    {
+        return {name, fs::file_type::regular, 0444,
+                [](const subject& s, text_builder& out) { return Write(*s.about, s.thread, out); }};
     }
     template <auto Write>
     static constexpr row process_link(std::string_view name)
@@ -101,22 +109,25 @@ private:
     {
         static constexpr row rows[] = {
             process_text<write_process_command_line<System>>("cmdline"),
-            process_text<write_process_name<System>>("comm"),
+            thread_text<write_name<System>>("comm"),
             process_link<write_process_directory<System>>("cwd"),
             process_link<write_process_executable<System>>("exe"),
             {"fd", fs::file_type::directory, 0500, nullptr},
             process_text<write_process_maps<System>>("maps"),
             system_text<write_mounts<System>>("mounts"),
             process_link<write_process_root<System>>("root"),
-            process_text<write_process_scheduling<System>>("sched"),
+            thread_text<write_scheduling<System>>("sched"),
             process_text<write_process_memory_usage<System>>("smaps"),
             process_text<write_process_memory_sum<System>>("smaps_rollup"),
-            process_text<write_process_stat<System>>("stat"),
+            thread_text<write_stat<System>>("stat"),
             process_text<write_process_statm<System>>("statm"),
-            process_text<write_process_status<System>>("status"),
+            thread_text<write_status<System>>("status"),
+            {"task", fs::file_type::directory, 0555, nullptr},
         };
         return rows;
     }
+    // Of one thread: the same, but for its own threads.
+    [[nodiscard]] static std::span<const row> thread_rows() { return process_rows().first(process_rows().size() - 1); }
     [[nodiscard]] static std::span<const row> system_rows()
     {
         static constexpr row rows[] = {
@@ -132,6 +143,8 @@ private:
             {"self", fs::file_type::symlink, 0777,
              [](const subject& s, text_builder& out) { return s.owner.write_caller(out); }},
             system_text<write_statistics<System>>("stat"),
+            {"thread-self", fs::file_type::symlink, 0777,
+             [](const subject& s, text_builder& out) { return s.owner.write_calling_thread(out); }},
             system_text<write_uptime<System>>("uptime"),
             system_text<write_version<System>>("version"),
         };
@@ -153,6 +166,7 @@ private:
     static constexpr std::uint64_t system_numbers = 2;
     static constexpr std::uint64_t own_numbers = 0x100;
     static constexpr std::uint64_t descriptor_numbers = 0x1000;
+    static constexpr std::uint64_t thread_numbers = 0x4000'0000, numbers_of_thread = 0x40;
     [[nodiscard]] static std::uint64_t process_number(const process_type& p)
     {
         return static_cast<std::uint64_t>(p.id()) << 32;
@@ -173,13 +187,20 @@ private:
         return value;
     }
 
+    // Errors: fs::errors::not_found, for a thread of the kernel's own.
+    [[nodiscard]] result<const thread<System>*> calling_thread()
+    {
+        const auto* caller = static_cast<const thread<System>*>(system_.scheduler().current()->owner);
+        return caller ? result<const thread<System>*>{caller} : fail(fs::errors::not_found);
+    }
     [[nodiscard]] result<> write_caller(text_builder& out)
     {
-        const auto* task = system_.scheduler().current();
-        const auto* caller = static_cast<const thread<System>*>(task->owner);
-        if (!caller)
-            return fail(fs::errors::not_found); // a thread of the kernel's own
-        return out.put(caller->process().id()).status();
+        return out.put(EXO_TRY(calling_thread())->process().id()).status();
+    }
+    [[nodiscard]] result<> write_calling_thread(text_builder& out)
+    {
+        const auto* const caller = EXO_TRY(calling_thread());
+        return out.put(caller->process().id(), "/task/", caller->id()).status();
     }
     [[nodiscard]] result<> write_load_average(text_builder& out)
     {
@@ -365,7 +386,7 @@ private:
     void last_reference() noexcept override { delete_object(this->environment().heap, this); }
 };
 
-// /proc/PID, and /proc/exo, which has no more than its table.
+// /proc/PID and /proc/PID/task/TID, and /proc/exo, none of which has more than its table.
 template <class System>
 class procfs<System>::process_directory final : public directory {
 public:
@@ -414,6 +435,46 @@ private:
 };
 
 template <class System>
+class procfs<System>::task_directory final : public directory {
+public:
+    task_directory(const row& what, std::uint64_t number, const subject& about) : directory{what, number, about, {}, 0}
+    {
+    }
+
+private:
+    [[nodiscard]] std::uint64_t number_of(process_id thread) const
+    {
+        return process_number(*this->about().about) + thread_numbers +
+               static_cast<std::uint64_t>(thread) * numbers_of_thread;
+    }
+    [[nodiscard]] result<ref<fs::inode>> look_up_more(std::string_view name) override
+    {
+        const std::int32_t id = to_number(name);
+        std::uint64_t number = 0;
+        fs::file_type type{};
+        if (id <= 0 || next_key(id, number, type) != id)
+            return fail(fs::errors::not_found);
+        subject one = this->about();
+        one.thread = id;
+        auto made = new_object<process_directory>(this->environment().heap, number, one, thread_rows(), number + 1);
+        return made ? result<ref<fs::inode>>{ref<fs::inode>::adopt(*made)} : fail(made.error());
+    }
+    [[nodiscard]] std::int32_t next_key(std::int32_t key, std::uint64_t& number, fs::file_type& type) override
+    {
+        process_type& p = *this->about().about;
+        process_id found = key <= p.id() ? p.id() : -1; // which is there even when the thread has ended
+        auto guard = p.lock();
+        for (const thread<System>& t : p.threads)
+            if (t.id() >= key && (found < 0 || t.id() < found))
+                found = t.id();
+        number = found < 0 ? 0 : number_of(found);
+        type = fs::file_type::directory;
+        return found;
+    }
+    void last_reference() noexcept override { delete_object(this->environment().heap, this); }
+};
+
+template <class System>
 result<ref<fs::inode>> procfs<System>::root()
 {
     auto made = new_object<root_directory>(environment_.heap, *this);
@@ -430,6 +491,8 @@ result<ref<fs::inode>> procfs<System>::make(const row& what, std::uint64_t numbe
         return adopt(new_object<text_node>(environment_.heap, what, number, about));
     if (what.type == fs::file_type::symlink)
         return adopt(new_object<link_node>(environment_.heap, what, number, about));
+    if (about.about && what.name == "task")
+        return adopt(new_object<task_directory>(environment_.heap, what, number, about));
     if (about.about)
         return adopt(new_object<descriptor_directory>(environment_.heap, what, number, about));
     return adopt(new_object<process_directory>(environment_.heap, number, about, own_rows(), own_numbers));

@@ -36,15 +36,16 @@ template <class System>
     return all > idle ? all - idle : duration{};
 }
 
-// Those that run or wait for a CPU.
+// Threads that run or wait for a CPU.
 template <class System>
-[[nodiscard]] std::uint64_t running_processes(System& system)
+[[nodiscard]] std::uint64_t running_threads(System& system)
 {
     std::uint64_t running = 0;
     auto guard = system.processes().lock();
     system.processes().for_each(guard, [&running](process<System>& p) {
         auto locked = p.lock();
-        running += p.main_thread && p.main_thread->task.state() == sched::task_state::ready;
+        for (const thread<System>& t : p.threads)
+            running += t.task.state() == sched::task_state::ready;
     });
     return running;
 }
@@ -120,7 +121,7 @@ result<> write_statistics(System& system, text_builder& out)
     const fs::timestamp now = system.wall_clock().now();
     out.line("btime ", now.seconds - (system.now() - instant{}).nanoseconds() / 1'000'000'000);
     out.line("processes ", system.processes().last_id());
-    out.line("procs_running ", running_processes(system)).line("procs_blocked 0");
+    out.line("procs_running ", running_threads(system)).line("procs_blocked 0");
     return out.status();
 }
 
@@ -174,7 +175,7 @@ result<> write_load(System& system, load_average& load, text_builder& out)
     load.update(system.now(), busy_time(system));
     for (unsigned i = 0; i < 3; ++i)
         out.put(load.hundredths(i) / 100, '.', right{load.hundredths(i) % 100, 2, '0'}, ' ');
-    out.line(running_processes(system), '/', system.processes().size(), ' ', system.processes().last_id());
+    out.line(running_threads(system), '/', system.processes().size(), ' ', system.processes().last_id());
     return out.status();
 }
 

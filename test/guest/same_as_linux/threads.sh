@@ -1,0 +1,2 @@
+/test/threads
+/test/threads-glibc
