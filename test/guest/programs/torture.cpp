@@ -1,5 +1,5 @@
-// Processes on all CPUs that fork, execute, map, protect, write, pipe, signal and migrate for some time, in an order that
-// a seed gives. What is wrong is told, with status 1; a wake-up that is lost ends in the time-out of whoever runs this.
+// Processes on all CPUs that fork, execute, map, protect, write, pipe, signal, migrate and run threads for some time, in
+// an order that a seed gives. What is wrong is told, with status 1; a wake-up that is lost ends in the time-out of whoever runs this.
 //
 // Arguments: seconds, seed, processes (default: two for each CPU).
 
@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -33,6 +34,7 @@ struct shared_number {
     uint64_t value;
 
     uint64_t load() const { return __atomic_load_n(&value, __ATOMIC_SEQ_CST); }
+    void store(uint64_t n) { __atomic_store_n(&value, n, __ATOMIC_SEQ_CST); }
     void add(uint64_t n) { __atomic_fetch_add(&value, n, __ATOMIC_SEQ_CST); }
     // Makes it no less than n.
     void raise(uint64_t n)
@@ -328,9 +330,72 @@ void adds()
     }
 }
 
+// Threads read pages that another drops and fills anew all the time. A page has zeros or what was written since: what was
+// written before it was dropped, or anybody else's, was read through a translation that should have been forgotten.
+struct race {
+    static constexpr size_t pages = 16;
+    static constexpr uint64_t mine = 0x5ac3;
+
+    uint64_t* at;
+    uint64_t owner;
+    shared_number dropped, over; // the latest round that is gone
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+    int readers{};
+
+    uint64_t stamp(uint64_t round) const { return mine << 48 | owner << 24 | round; }
+    static void* read(void* argument)
+    {
+        race& r = *static_cast<race*>(argument);
+        pthread_mutex_lock(&r.lock);
+        ++r.readers;
+        pthread_cond_broadcast(&r.changed);
+        pthread_mutex_unlock(&r.lock);
+        for (size_t i = 0; r.over.load() == 0; i = (i + 7) % pages) {
+            const uint64_t gone = r.dropped.load();
+            const uint64_t seen = *static_cast<volatile uint64_t*>(r.at + i * page / 8);
+            must(seen == 0 || seen >> 24 == r.stamp(0) >> 24, "somebody else's memory", static_cast<long>(seen));
+            must(seen == 0 || (seen & 0xffffff) > gone, "a page that was dropped", static_cast<long>(seen),
+                 static_cast<long>(gone));
+        }
+        return nullptr;
+    }
+};
+void races()
+{
+    race r{.at = map_pages(race::pages), .owner = static_cast<uint64_t>(getpid()), .dropped = {}, .over = {}};
+    madvise(r.at, race::pages * page, MADV_NOHUGEPAGE);
+    pthread_t threads[3];
+    const int count = 1 + static_cast<int>(next() % 3);
+    for (int i = 0; i < count; ++i)
+        must(pthread_create(&threads[i], nullptr, &race::read, &r) == 0, "pthread_create");
+    pthread_mutex_lock(&r.lock);
+    while (r.readers < count)
+        pthread_cond_wait(&r.changed, &r.lock);
+    pthread_mutex_unlock(&r.lock);
+    for (uint64_t round = 1; round <= 200; ++round) {
+        for (size_t i = 0; i < race::pages; ++i)
+            r.at[i * page / 8] = r.stamp(round);
+        if (round % 3 == 0) {
+            const pid_t child = fork(); // whose pages those are, too
+            must(child >= 0, "fork");
+            if (child == 0)
+                _exit(0);
+            wait_for(child, 0);
+        }
+        must(madvise(r.at, race::pages * page, MADV_DONTNEED) == 0, "madvise");
+        r.dropped.store(round);
+    }
+    r.over.store(1);
+    for (int i = 0; i < count; ++i)
+        must(pthread_join(threads[i], nullptr) == 0, "pthread_join");
+    munmap(r.at, race::pages * page);
+}
+
 [[noreturn]] void work(uint64_t until)
 {
-    void (*const steps[])() = {forks, executes, protects, pipes, signals, counted_signals, migrates, clocks, adds};
+    void (*const steps[])() = {forks, executes, protects, pipes, signals, counted_signals, migrates, clocks, adds,
+                              races};
     uint64_t rounds = 0;
     for (; now() < until; ++rounds)
         steps[next() % (sizeof steps / sizeof steps[0])]();
