@@ -85,6 +85,8 @@ void install_descriptors(cpu_block& cpu, std::span<const std::span<std::byte>, i
 {
     using namespace x86_64;
     cpu.self = &cpu;
+    if (&cpu == &first_cpu)
+        cpu.number = 0;
     for (unsigned i = 0; i < interrupt_stacks; ++i)
         cpu.task.interrupt_stack[i] = reinterpret_cast<std::uint64_t>(stacks[i].data() + stacks[i].size());
     cpu.descriptors = global_descriptor_table::with_tss(reinterpret_cast<std::uint64_t>(&cpu.task));

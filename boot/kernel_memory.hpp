@@ -76,6 +76,7 @@ public:
     void call_others(processor_calls& calls) noexcept { calls_ = &calls; }
     void flush(const mm::invalidation& what) noexcept
     {
+        const sync::pin pinned{interrupts_, cpu_};
         here_.flush(what);
         if (!calls_)
             return;
@@ -83,7 +84,6 @@ public:
             kernel_half_flusher& flusher;
             const mm::invalidation& what;
         } r{*this, what};
-        const sync::pin pinned{interrupts_, cpu_};
         calls_->call(
             cpu_set::first(cpu_count()),
             [](void* argument) noexcept {

@@ -179,6 +179,11 @@ void machine::start_processors(phys_addr startup, std::span<const std::uint8_t> 
         }
         if (!complete) {
             log_left_out(id, "there is no memory for it");
+            if (stack)
+                memory_.free_stack(*stack);
+            for (const auto& interrupt_stack : coming_[prepared].interrupt_stacks)
+                if (!interrupt_stack.empty())
+                    memory_.free_stack(interrupt_stack);
             continue;
         }
         ::new (static_cast<void*>(&starting_[prepared++])) drivers::starting_processor<>{id};
@@ -205,6 +210,7 @@ void machine::number_processors(instant since)
         using enum drivers::starting_processor<>::phase;
         if (const auto state = starting_[i].state(); state != has_come) {
             log_left_out(id, state == out_of_step ? "its time-stamp counter is not in step" : "it does not answer");
+            apic_.send({.how = x86_64::interprocessor_interrupt::delivery::init}, id); // waits for a start for good
             continue;
         }
         coming_[i].block.number = count;
@@ -218,10 +224,8 @@ void machine::number_processors(instant since)
     signals_.emplace(apic_, apic_ids_);
     calls_.emplace(take<processor_calls::processor>(count), *signals_, cpu_);
     timer_.emplace(take<local_timer>(count, apic_, timing_.clock, timing_.apic_timer, vector::timer));
-    if (count > 1) {
-        memory_.call_others(*calls_);
+    if (count > 1)
         stop_others_by(apic_);
-    }
     const auto taken = static_cast<std::uint64_t>((timing_.clock.now() - since).nanoseconds()) / 1000;
     boot::log("exo: ", decimal{count}, count == 1 ? " CPU" : " CPUs", ", after ", decimal{taken}, " us\n");
 }
@@ -237,8 +241,7 @@ void machine::join(std::uint8_t apic_id) noexcept
             break;
         while (!released_.load(std::memory_order_acquire))
             cpu_control_.halt_until_interrupt();
-        if (starting_[i].state() != drivers::starting_processor<>::phase::has_come)
-            break;
+        tlb_.invalidate_all(); // nobody has told this CPU of changes so far
         return;
     }
     halt_for_good();

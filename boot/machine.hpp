@@ -168,7 +168,10 @@ public:
     void attach(Kernel& kernel)
     {
         frames_.switch_to(kernel.frames());
+        if (cpu_count() > 1)
+            memory_.call_others(*calls_);
         released_.store(true, std::memory_order_release);
+        const sync::pin pinned{interrupts_, cpu_};
         for (unsigned cpu = 1; cpu < cpu_count(); ++cpu)
             kick(cpu);
     }

@@ -126,8 +126,8 @@ void on_exception(x86_64::trap_frame& f)
         boot::panic_in_trap(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow" : "double fault",
                             at.value(), f);
     case x86_64::vector::nmi:
-        if (boot::panicking())
-            boot::halt_for_good();
+        if (boot::stop_if_panicking())
+            return;
         [[fallthrough]];
     case x86_64::vector::machine_check:
         boot::panic_in_trap(name_of(f.vector), f.vector, f);

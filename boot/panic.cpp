@@ -89,10 +89,17 @@ void print_registers(const x86_64::trap_frame& f)
 constexpr unsigned nobody = ~0u;
 constinit std::atomic<unsigned> reporter{nobody}; // the CPU that reports a panic
 constinit local_apic* way_to_others = nullptr;
+constinit std::atomic<unsigned> stopped = 0; // others
 
 [[noreturn]] void stop()
 {
     debug_exit(exit_panic);
+    halt_for_good();
+}
+
+[[noreturn]] void stop_for_report()
+{
+    stopped.fetch_add(1);
     halt_for_good();
 }
 
@@ -104,7 +111,7 @@ void enter_panic()
     unsigned expected = nobody;
     if (!reporter.compare_exchange_strong(expected, self)) {
         if (expected != self)
-            halt_for_good();
+            stop_for_report();
         log("\nexo: panic while reporting a panic\n");
         stop();
     }
@@ -112,7 +119,12 @@ void enter_panic()
         return;
     way_to_others->send({.how = x86_64::interprocessor_interrupt::delivery::nmi,
                          .whom = x86_64::interprocessor_interrupt::destination::all_others});
-    log("\nexo: CPU ", decimal{self}, " of ", decimal{cpu_count()}, " stops the others");
+    constexpr std::uint64_t patience = std::uint64_t{1} << 31; // of the time-stamp counter: about a second
+    const std::uint64_t since = x86_64::read_tsc();
+    while (stopped.load() + 1 < cpu_count() && x86_64::read_tsc() - since < patience)
+        __builtin_ia32_pause();
+    log("\nexo: CPU ", decimal{self}, " of ", decimal{cpu_count()}, " panics, ", decimal{stopped.load()},
+        " others have stopped");
 }
 
 // Tells of the registers and calls that led to a trap.
@@ -133,9 +145,12 @@ void stop_others_by(local_apic& apic) noexcept
     way_to_others = &apic;
 }
 
-bool panicking() noexcept
+bool stop_if_panicking() noexcept
 {
-    return reporter.load() != nobody;
+    const unsigned by = reporter.load();
+    if (by != nobody && by != (way_to_others ? cpu_number() : 0))
+        stop_for_report();
+    return by != nobody;
 }
 
 void halt_for_good() noexcept

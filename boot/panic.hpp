@@ -19,8 +19,8 @@ inline constexpr std::uint8_t exit_done = 0, exit_panic = 1;
 
 // From here on there are other CPUs, which a panic stops by an NMI first.
 void stop_others_by(local_apic& apic) noexcept;
-// Whether a CPU has panicked: then an NMI means to halt for good.
-[[nodiscard]] bool panicking() noexcept;
+// For NMIs. If another CPU has panicked this one halts for good; true if this one has, and is not to be disturbed.
+[[nodiscard]] bool stop_if_panicking() noexcept;
 [[noreturn]] void halt_for_good() noexcept;
 
 // Reports what was interrupted, too. `about` is the address or number that the reason is about.

@@ -133,8 +133,8 @@ concept Platform = requires(P& platform, std::span<std::byte> stack, std::uint8_
     { platform.entry_time() } noexcept -> std::same_as<instant>;
     { platform.wall_clock_base() } noexcept -> std::same_as<std::int64_t>;
 
-    // 16 KiB each, page-aligned, with an unmapped page below. free_stack is called with interrupts off, and does not
-    // sleep. Errors: out_of_memory.
+    // 16 KiB each, page-aligned, with an unmapped page below. free_stack may be called with interrupts off, and does
+    // not sleep. Errors: out_of_memory.
     { platform.allocate_stack() } -> std::same_as<result<std::span<std::byte>>>;
     { platform.free_stack(stack) } -> std::same_as<void>;
 

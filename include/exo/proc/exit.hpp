@@ -91,6 +91,8 @@ template <class System>
     p.usage += t.usage();
     p.alarm.move(system.scheduler(), t.task, heir->task);
     refresh_interruption(*heir);
+    if (heir->task.interrupt_pending.load())
+        interrupt(*heir);
     find_takers(p, signal_set{~t.blocked.bits()}); // perhaps it was told of them
     p.thread_events.wake_all(system.parker());
     return false;

@@ -780,6 +780,8 @@ private:
     {
         if (p.requesting_.load(std::memory_order_acquire))
             return;
+        if (rank > p.request_rank_)
+            p.asked_ = {}; // what it runs is less urgent than when it asked
         if (const auto cpu = balancer_.urgently_crowded(number(p), p.asked_, rank))
             request(p, processors_[*cpu], rank);
     }
@@ -1021,8 +1023,6 @@ private:
         turn_start begins{.at = p.charged_until_, .woken = instant::never()};
         if constexpr (Recording::on)
             begins.woken = record_wake_up(p, *next);
-        if (many() && (next != previous || next != &p.idle_)) // what it runs may be less urgent than when it asked
-            p.asked_ = {};
         if (next == previous) {
             if (many())
                 settle(p);
@@ -1032,6 +1032,7 @@ private:
         if (many()) {
             previous->ran_until_ = p.charged_until_;
             next->on_cpu_.exchange(true, std::memory_order_seq_cst);
+            p.asked_ = {};
         }
         p.metrics_.switches.add();
         if (next == &p.idle_)

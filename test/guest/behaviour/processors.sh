@@ -17,8 +17,11 @@ run_on 4 --uefi
 run_on 64
 
 "$exo" run --smp 4 --append provoke --log "$work/log" --timeout 60 --exec '
-(while :; do :; done) & (while :; do :; done) & (while :; do :; done) & taskset -c 2 /test/provoke overflow 0' >/dev/null 2>&1
+for i in 0 1 3; do taskset -c $i sh -c "while :; do :; done" & done; taskset -c 2 /test/provoke overflow 0' >/dev/null 2>&1
 expect "status of a panic" $? 125
-expect "reports" "$(grep -ca 'panic:' "$work/log")" 1
-grep -qa 'CPU 2 of 4 stops the others' "$work/log" || fail "the log does not tell which CPU panicked"
+grep -qa 'CPU 2 of 4 panics, 3 others have stopped' "$work/log" || fail "the log does not tell that the others stopped"
+"$exo" run --smp 4 --append provoke --log "$work/log" --timeout 60 --exec '
+for i in 0 1 2 3; do taskset -c $i /test/provoke overflow 0 & done; wait' >/dev/null 2>&1
+expect "status of panics on all CPUs" $? 125
+expect "reports of all" "$(grep -ca 'panic:' "$work/log")" 1
 finish

@@ -64,10 +64,11 @@ inline cpuid_leaf cpuid(std::uint32_t function, std::uint32_t index = 0) noexcep
     return leaf;
 }
 
+// Not before earlier loads: what another CPU read before it stored what these see, is no later (SDM volume 2, RDTSC).
 inline std::uint64_t read_tsc() noexcept
 {
     std::uint32_t low, high;
-    asm volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
+    asm volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
     return std::uint64_t{high} << 32 | low;
 }
 
