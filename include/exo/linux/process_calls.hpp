@@ -65,7 +65,8 @@ struct clone_request {
         (flags & flag::exit_signal) > static_cast<unsigned>(proc::signal::last))
         return fail(errors::invalid_argument, flags);
     const std::uint64_t known = has(flag::thread) ? flag::known | flag::common | flag::thread : flag::known;
-    if ((flags & ~known) != 0 || (has(flag::thread) && (flags & flag::common) != flag::common))
+    if ((flags & ~known) != 0 ||
+        (has(flag::thread) && ((flags & flag::common) != flag::common || has(flag::parent_waits))))
         return fail(proc::errors::unknown_call, flags);
     return {};
 }
@@ -103,16 +104,14 @@ result<std::int32_t> clone_process(call<System>& c, const clone_request& wanted)
                                      .set_tls = has(flag::set_tls),
                                      .tls = wanted.tls,
                                      .clear_id_at_exit = clear_id_at_exit};
-    return proc::fork_process(c.thread, frame, request, [&](proc::process<System>& child) -> result<> {
+    return proc::fork_process(c.thread, frame, request, [&](proc::process<System>& child) {
         const proc::process_id id = child.id();
+        // Who cannot be told does without, as on Linux.
         if (has(flag::set_parent_id))
-            EXO_TRY(c.write_object(wanted.parent_id, id));
-        if (has(flag::set_child_id)) {
-            // What the child cannot be told it does without, as on Linux.
+            static_cast<void>(c.write_object(wanted.parent_id, id));
+        if (has(flag::set_child_id))
             static_cast<void>(child.image().space().write(virt_addr{wanted.child_id.value()},
                                                           std::as_bytes(std::span{&id, 1})));
-        }
-        return {};
     });
 }
 
@@ -244,7 +243,7 @@ static_assert(sizeof(usage_record) == 144);
 
 namespace wait_flag {
 inline constexpr std::uint32_t no_hang = 1, stopped = 2, ended = 4, continued = 8, leave = 0x1000000;
-inline constexpr std::uint32_t thread_kinds = 0x20000000 | 0x40000000 | 0x80000000; // one thread: all the same
+inline constexpr std::uint32_t thread_kinds = 0x20000000 | 0x40000000 | 0x80000000; // each thread waits for all children
 } // namespace wait_flag
 
 template <class System>

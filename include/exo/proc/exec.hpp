@@ -310,7 +310,8 @@ build_program(process<System>& p, caller<System>& who, ref<fs::file> file, std::
 
 // The calling thread's process goes on as another program: with the frame that this returns. `arguments` is changed on
 // the way. Errors: those of files; not_executable, execute_denied, arguments_too_long, out_of_memory;
-// interrupted, when the process is ending.
+// interrupted, when the process is ending. When memory runs out late the other threads are gone, and the caller is as it
+// was.
 template <class System>
 [[nodiscard]] result<typename System::frame> execute(thread<System>& t, const fs::path& path, string_list& arguments,
                                                      const string_list& environment)
@@ -345,10 +346,11 @@ template <class System>
         file = EXO_TRY(open_program(system, who.paths(), fs::path{std::string_view{names.bytes().data()}}));
     }
     auto built = EXO_TRY(build_program(p, who, std::move(file), path.text, arguments, environment, *workspace));
+    EXO_TRY(end_other_threads(t));
+    // Now nobody else can share it any more.
     ref<fs::descriptor_table> own_descriptors;
     if (p.descriptors->reference_count() > 1)
         own_descriptors = EXO_TRY(p.files().copy());
-    EXO_TRY(end_other_threads(t));
 
     // From here on nothing fails.
     release_futexes(t);
@@ -368,8 +370,8 @@ template <class System>
         p.publish_identity();
         p.randomizes = built.randomizes;
         p.set_name(last_component(path.text));
+        t.task.set_name(p.name());
     }
-    t.task.set_name(p.name());
     t.signal_stack = {};
     t.sequences = {};
     t.displaced = false;

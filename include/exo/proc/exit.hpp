@@ -90,8 +90,7 @@ template <class System>
     }
     p.usage += t.usage();
     p.alarm.move(system.scheduler(), t.task, heir->task);
-    refresh_interruption(*heir);
-    if (heir->task.interrupt_pending.load())
+    if (p.alarm_expired.load())
         interrupt(*heir);
     find_takers(p, signal_set{~t.blocked.bits()}); // perhaps it was told of them
     p.thread_events.wake_all(system.parker());
@@ -196,8 +195,7 @@ template <class System>
         for (thread<System>& other : p.threads) {
             if (&other == &t)
                 continue;
-            (void)other.pending.add({.number = signal::sigkill, .code = signal_code::kernel});
-            interrupt(other);
+            end_soon(other, {.number = signal::sigkill, .code = signal_code::kernel});
         }
     }
     p.thread_events.wait(system.parker(), [&p] { return p.has_one_thread(); });

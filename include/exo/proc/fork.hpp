@@ -113,19 +113,7 @@ template <class System, class Announce>
         p.add(*t); // what its group is sent from now on reaches it, before it runs
     }
     const process_id id = p.id();
-    if (auto announced = announce(p); !announced) {
-        ref<process<System>> gone;
-        auto guard = system.processes().lock();
-        gone = system.processes().remove(guard, p);
-        {
-            auto locked = p.lock();
-            p.remove(*t);
-            system.deadline_claims().let_go(t->scheduling.claim, system.now()); // it was seen, and may have been given one
-        }
-        guard.unlock();
-        thread<System>::destroy(t);
-        return fail(announced.error());
-    }
+    announce(p);
     {
         auto guard = system.processes().lock();
         p.parent = &parent;
@@ -133,7 +121,9 @@ template <class System, class Announce>
     }
     system.scheduler().start(t->task);
     if (request.wait_for_release)
-        p.image_events.wait(system.parker(), [&p] { return p.image_released.load(std::memory_order_acquire); });
+        p.image_events.wait(system.parker(), [&] {
+            return p.image_released.load(std::memory_order_acquire) || parent_thread.must_end.load();
+        });
     return id;
 }
 

@@ -11,8 +11,10 @@
 #include <exo/base/address.hpp>
 #include <exo/base/errors.hpp>
 #include <exo/base/list.hpp>
+#include <exo/base/ref.hpp>
 #include <exo/base/result.hpp>
 #include <exo/base/time.hpp>
+#include <exo/mm/pager.hpp>
 #include <exo/mm/region.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/sync/lock_rank.hpp>
@@ -28,7 +30,13 @@ struct futex_key {
     std::uint64_t device{};
     std::uint64_t inode{};
 
-    friend constexpr bool operator==(futex_key, futex_key) = default;
+    // Keeps an object without an identity from going, and its place from being another's, while somebody waits.
+    ref<mm::pager> kept{};
+
+    friend bool operator==(const futex_key& a, const futex_key& b)
+    {
+        return a.object == b.object && a.offset == b.offset && a.device == b.device && a.inode == b.inode;
+    }
 };
 
 [[nodiscard]] inline std::uint64_t futex_hash(const futex_key& key)
@@ -52,7 +60,7 @@ template <class Space>
     const std::uint64_t offset = region->offset + (word.value() - region->range.begin.value());
     const mm::pager_identity identity = region->backing->identity();
     if (identity.inode == 0)
-        return futex_key{region->backing.get(), offset};
+        return futex_key{.object = region->backing.get(), .offset = offset, .kept = region->backing};
     return futex_key{nullptr, offset, identity.device, identity.inode};
 }
 

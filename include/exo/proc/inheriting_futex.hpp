@@ -44,7 +44,7 @@ public:
     {
         bucket& b = bucket_of(key);
         for (;;) {
-            contended_futex* const f = EXO_TRY(take_or_wait(t, b, word, key));
+            contended_futex* const f = EXO_TRY(take_or_wait(t, b, word, key, deadline));
             if (!f)
                 return {};
             result<> outcome = f->lock.acquire(system_.scheduler(), deadline, true);
@@ -183,7 +183,8 @@ private:
     }
 
     // Null: it was free, and is the caller's. Else one that the caller is counted among the waiters of.
-    [[nodiscard]] result<contended_futex*> take_or_wait(thread_type& t, bucket& b, user_addr word, futex_key key)
+    [[nodiscard]] result<contended_futex*> take_or_wait(thread_type& t, bucket& b, user_addr word, futex_key key,
+                                                        instant deadline)
     {
         for (;;) {
             auto guard = enter(b);
@@ -218,6 +219,10 @@ private:
                 return f;
             case finding::ending: // and is about to say so in the word, or has its number no more
                 guard.unlock();
+                if (system_.parker().interrupted())
+                    return fail(errors::interrupted_to_restart);
+                if (deadline != instant::never() && system_.now() >= deadline)
+                    return fail(errors::timed_out);
                 system_.parker().park(system_.now() + milliseconds(1));
                 break;
             case finding::none:

@@ -13,7 +13,8 @@
 
 namespace exo::proc {
 
-// Sets or clears what makes the thread's waits give up. With the process's lock held.
+// Sets or clears what makes the thread's waits give up. By the thread itself, or before it runs: it may look in between.
+// With the process's lock held.
 template <class System>
 void refresh_interruption(thread<System>& t)
 {
@@ -52,6 +53,15 @@ void find_takers(process<System>& p, signal_set pending)
         find_taker(p, left.first());
 }
 
+// With the process's lock held. `info` is a SIGKILL.
+template <class System>
+void end_soon(thread<System>& t, const signal_info& info)
+{
+    (void)t.pending.add(info);
+    t.must_end.store(true);
+    interrupt(t);
+}
+
 // All threads are to end, which is SIGKILL for each. The first status stands. With the process's lock held.
 template <class System>
 void begin_end(process<System>& p, wait_status status, const signal_info& info)
@@ -62,10 +72,8 @@ void begin_end(process<System>& p, wait_status status, const signal_info& info)
     p.end_status = status;
     p.stop_taken = false;
     p.stopping = false;
-    for (thread<System>& t : p.threads) {
-        (void)t.pending.add(info);
-        interrupt(t);
-    }
+    for (thread<System>& t : p.threads)
+        end_soon(t, info);
 }
 
 // Whether nothing comes of a signal. Init may be ended by one: the machine then stops with its status. It is never
@@ -162,7 +170,9 @@ void note_stopped(typename process_table<System>::guard& guard, process<System>&
 {
     {
         auto locked = p.lock();
-        bool all = p.stopping && p.state == process_state::alive && !p.threads.empty();
+        if (!p.stopping || p.state != process_state::alive || p.threads.empty())
+            return;
+        bool all = true;
         for (thread<System>& t : p.threads)
             all = all && t.halted;
         if (!all)

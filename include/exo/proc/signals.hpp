@@ -137,8 +137,10 @@ void set_blocked_for_call(thread<System>& t, signal_set blocked)
     if (!t.blocked_is_temporary)
         t.blocked_before = t.blocked;
     t.blocked_is_temporary = true;
+    const auto newly = (blocked - unblockable_signals) - t.blocked;
     t.blocked = blocked - unblockable_signals;
     refresh_interruption(t);
+    find_takers(t.process(), newly); // perhaps it was told of them
 }
 
 template <class System>

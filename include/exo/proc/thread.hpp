@@ -128,6 +128,8 @@ public:
     }
     // SIGXCPU is due: it used up its runtime, and asked to be told. As with alarms, who finds out cannot post it.
     std::atomic<bool> overran{};
+    // It has a SIGKILL; what waits for a child in vfork gives up then.
+    std::atomic<bool> must_end{};
 
     // Signals: `blocked` is written by the thread alone, under its process's lock; `pending` under that lock.
     signal_set blocked{};
