@@ -8,6 +8,7 @@
 
 #include <exo/base/errors.hpp>
 #include <exo/linux/call.hpp>
+#include <exo/linux/time_structures.hpp>
 #include <exo/proc/system_name.hpp>
 
 namespace exo::linux_abi {
