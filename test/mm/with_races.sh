@@ -14,7 +14,7 @@ races=(
     'mm/frame_allocator.hpp|s/references.fetch_sub(1, std::memory_order_acq_rel)/references.load(); references.store(before - 1, std::memory_order_relaxed)/|references are dropped in two steps'
     'mm/shootdown.hpp|/ void load(/,/^    }/{/running.join/d;s/move_to(p, .*/&space.running.join(cpu_.current_cpu());/}|a CPU joins after it has loaded the root'
     'mm/address_space_regions.hpp|/::fork()/,/auto child/s/auto guard = lock();//|a fork does not wait for faults'
-    'mm/address_space_faults.hpp|/::try_fill(/,/changes to/s/auto guard = lock();//|a fault does not wait for a fork'
+    'mm/address_space_faults.hpp|/::fill_in(/,/changes to/s/auto guard = lock();//|a fault does not wait for a fork'
     'sync/wait_queue.hpp|/maybe_waiting() const/,/^    }/s/Atomics::fence.*//|no fence between a change and the look at who waits for it'
     'sync/mutex.hpp|s/return !held_.exchange(true, std::memory_order_acquire)/return !held_.load() \&\& (held_.store(true, std::memory_order_relaxed), true)/|a mutex is taken in two steps'
     'sync/seqlock.hpp|s/return begin % 2 == 0 \&\& /return /|a sequence lock is read while it is written'
