@@ -728,6 +728,7 @@ TEST_CASE("/proc tells each thread apart")
         CHECK(self.call(nr::open, self.put("/proc/" + std::to_string(id)), 0, 0) == minus(posix::noent));
         CHECK(self.call(nr::getpriority, 0, id) == 13);
         CHECK(self.call(nr::sched_getscheduler, id) == 0);
+        CHECK(self.call(nr::open, self.put(task + "/stat"), 0, 0) >= 0);
         self.exit(0);
     });
     check_clean(machine);
