@@ -46,8 +46,8 @@ public:
     [[nodiscard]] std::uint8_t apic_id() const { return apic_id_; }
     [[nodiscard]] phase state() const noexcept { return state_.load(std::memory_order_acquire); }
 
-    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt; so it has if its state
-    // is another than has_come when all are there.
+    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt. One that is found out of
+    // step afterwards is for the boot CPU to reset.
     template <std::invocable Counter>
     [[nodiscard]] bool come(const shown_count<Atomics>& reference, Counter counter) noexcept
     {
@@ -65,7 +65,7 @@ public:
             leave_waiting(phase::out_of_step);
         return false;
     }
-    // By who waits for it: whether it is ahead of a count that is read after its own.
+    // By who waits for it. It is out of step if it is ahead of a count that is read after its own.
     template <std::invocable Counter>
     void compare(Counter counter) noexcept
     {
