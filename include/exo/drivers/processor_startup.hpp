@@ -1,10 +1,10 @@
-// Starting the other CPUs of a PC, all at once (SDM volume 3, 9.4.4; MultiProcessor Specification 1.4, B.4): INIT resets
-// them, 10 ms later a start-up interrupt has each run the instructions at a page below 1 MiB, and 200 us after that a
-// second one those that have not come yet.
+// Starting the other CPUs of a PC, all at once (SDM volume 3, 9.4.4; MultiProcessor Specification 1.4, B.4): INIT
+// resets them, 10 ms later a start-up interrupt has each run the instructions at a page below 1 MiB, and 200 us after
+// that a second one those that have not come yet.
 //
-// A CPU that is late may come at any moment: it is taken, or halts for good, but is never both given up and running. One
-// whose counter is not in step with the boot CPU's is not taken either: a clock that reads it would go backward between
-// them.
+// A CPU that is late may come at any moment: it is taken, or halts for good, but is never both given up and running.
+// One whose counter is not in step with the boot CPU's is not taken either: a clock that reads it would go backward
+// between them.
 
 #pragma once
 
@@ -46,8 +46,8 @@ public:
     [[nodiscard]] std::uint8_t apic_id() const { return apic_id_; }
     [[nodiscard]] phase state() const noexcept { return state_.load(std::memory_order_acquire); }
 
-    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt. One that is found out of
-    // step afterwards is for the boot CPU to reset.
+    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt. One that is found out
+    // of step afterwards is for the boot CPU to reset.
     template <std::invocable Counter>
     [[nodiscard]] bool come(const shown_count<Atomics>& reference, Counter counter) noexcept
     {
@@ -93,8 +93,8 @@ inline constexpr duration startup_delay = microseconds(200);
 // Several times what the slowest emulator takes.
 inline constexpr duration startup_patience = seconds(2);
 
-// The page of `memory`, ascending, to start them in: below the first MiB, where firmware reserves the upper part, and not
-// the first one, where interrupt vectors of real mode are.
+// The page of `memory`, ascending, to start them in: below the first MiB, where firmware reserves the upper part, and
+// not the first one, where interrupt vectors of real mode are.
 [[nodiscard]] inline std::optional<phys_addr> find_startup_page(std::span<const phys_range> memory)
 {
     constexpr phys_addr highest{0xa0000};
@@ -107,8 +107,8 @@ inline constexpr duration startup_patience = seconds(2);
 }
 
 // Starts `processors` at physical address `page`, and waits for those that come; the rest is given up. `apic` is the
-// local APIC of the CPU that runs the call, and nobody else sends by it; `counter` is what this CPU counts time with, and
-// `reference` what the others look at.
+// local APIC of the CPU that runs the call, and nobody else sends by it; `counter` is what this CPU counts time with,
+// and `reference` what the others look at.
 template <hal::Atomics Atomics = hal::standard_atomics, class Apic, hal::Clock Clock, std::invocable Counter>
 void start_processors(Apic& apic, const Clock& clock, Counter counter, phys_addr page,
                       std::span<starting_processor<Atomics>> processors, shown_count<Atomics>& reference)
@@ -142,7 +142,8 @@ void start_processors(Apic& apic, const Clock& clock, Counter counter, phys_addr
     };
 
     using enum interprocessor_interrupt::delivery;
-    const interprocessor_interrupt begin{.how = startup, .vector = static_cast<std::uint8_t>(page.value() >> page_shift)};
+    const interprocessor_interrupt begin{.how = startup,
+                                         .vector = static_cast<std::uint8_t>(page.value() >> page_shift)};
     if (!send({.how = init}))
         return;
     wait(init_delay);
