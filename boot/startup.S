@@ -1,5 +1,5 @@
-// Where the other CPUs begin: a page that is copied below 1 MiB, for start-up interrupts to name (SDM volume 3, 9.4), and
-// their way from there to C++ at -2 GiB. All of them may run here at once.
+// Where the other CPUs begin: a page that is copied below 1 MiB, for start-up interrupts to name (SDM volume 3, 9.4),
+// and their way from there to C++ at -2 GiB. All of them may run here at once.
 
     .section .rodata.startup, "a"
     .balign 16

@@ -447,8 +447,8 @@ private:
             mode.load(next->state);
             mode.set_kernel_stack(next->task.stack().data() + next->task.stack().size());
         }
-        // A CPU without a thread of a process leaves the space, so that none has to interrupt it when the space changes.
-        // Where there is no other CPU, none would, and the one is likely to come back to the same space.
+        // A CPU without a thread of a process leaves the space, so that none has to interrupt it when the space
+        // changes. Where there is no other CPU, none would, and the one is likely to come back to the same space.
         if (space_type* const wanted = next ? next->space() : nullptr)
             wanted->activate();
         else if (processor_count() > 1)

@@ -11,11 +11,11 @@
 //     Each other CPU calls run_processor() when attach() has begun, on a stack of its own, interrupts on.
 //  3. That thread mounts the root and becomes PID 1.
 //
-// What a platform may leave out: kick(cpu), which makes another CPU call on_kick(), if it has one CPU; topology_type and
-// topology() -> const topology_type& (hal/topology.hpp), where all CPUs are alike;
-// filter_heap(allocator&) -> allocator&, put before the kernel's heap, to fail on purpose; heap_policy_type
-// (mm/heap_policy.hpp), if misuse of the heap is to be found; and
-// root_file_system(kernel&) -> result<ref<fs::file_system>>, if the root is not an ext2 on disk 0.
+// What a platform may leave out: kick(cpu), which makes another CPU call on_kick(), if it has one CPU; topology_type
+// and topology() -> const topology_type& (hal/topology.hpp), where all CPUs are alike; filter_heap(allocator&) ->
+// allocator&, put before the kernel's heap, to fail on purpose; heap_policy_type (mm/heap_policy.hpp), if misuse of the
+// heap is to be found; and root_file_system(kernel&) -> result<ref<fs::file_system>>, if the root is not an ext2 on
+// disk 0.
 //
 // Entry points of the kernel that the platform's handlers call (`frame` is UserMode::frame):
 //  - on_system_call(frame&): a thread made a system call; interrupts on. The result is in the frame.

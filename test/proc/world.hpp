@@ -155,7 +155,8 @@ void run_to_end(simulated_kernel& machine, Function init)
 }
 
 // The machine had nothing to object to.
-// After a run: init ended with this status, -1 for none, and so none of its checks was left out by a signal that ended it.
+// After a run: init ended with this status, -1 for none, and so none of its checks was left out by a signal that ended
+// it.
 inline void check_clean(simulated_kernel& machine, int status = 0)
 {
     CHECK(machine.exit_status().value_or(-1) == status);

@@ -104,7 +104,8 @@ public:
     {
         EXO_CHECK(!empty());
         list_hook& first = *head_.next_;
-        first.previous_ = head_.previous_; // the elements make a ring of their own, which the head enters after the first
+        // The elements make a ring of their own, which the head enters after the first.
+        first.previous_ = head_.previous_;
         head_.previous_->next_ = &first;
         head_.previous_ = &first;
         head_.next_ = first.next_;

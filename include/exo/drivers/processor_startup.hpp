@@ -46,8 +46,8 @@ public:
     [[nodiscard]] std::uint8_t apic_id() const { return apic_id_; }
     [[nodiscard]] phase state() const noexcept { return state_.load(std::memory_order_acquire); }
 
-    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt. One that is found out
-    // of step afterwards is for the boot CPU to reset.
+    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt. One that is found
+    // out of step afterwards is for the boot CPU to reset.
     template <std::invocable Counter>
     [[nodiscard]] bool come(const shown_count<Atomics>& reference, Counter counter) noexcept
     {

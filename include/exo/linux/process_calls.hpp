@@ -243,7 +243,7 @@ static_assert(sizeof(usage_record) == 144);
 
 namespace wait_flag {
 inline constexpr std::uint32_t no_hang = 1, stopped = 2, ended = 4, continued = 8, leave = 0x1000000;
-inline constexpr std::uint32_t thread_kinds = 0x20000000 | 0x40000000 | 0x80000000; // each thread waits for all children
+inline constexpr std::uint32_t thread_kinds = 0x20000000 | 0x40000000 | 0x80000000; // all wait for all
 } // namespace wait_flag
 
 template <class System>

@@ -310,8 +310,8 @@ build_program(process<System>& p, caller<System>& who, ref<fs::file> file, std::
 
 // The calling thread's process goes on as another program: with the frame that this returns. `arguments` is changed on
 // the way. Errors: those of files; not_executable, execute_denied, arguments_too_long, out_of_memory;
-// interrupted, when the process is ending. When memory runs out late the other threads are gone, and the caller is as it
-// was.
+// interrupted, when the process is ending. When memory runs out late the other threads are gone, and the caller is as
+// it was.
 template <class System>
 [[nodiscard]] result<typename System::frame> execute(thread<System>& t, const fs::path& path, string_list& arguments,
                                                      const string_list& environment)

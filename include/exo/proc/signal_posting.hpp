@@ -13,8 +13,8 @@
 
 namespace exo::proc {
 
-// Sets or clears what makes the thread's waits give up. By the thread itself, or before it runs: it may look in between.
-// With the process's lock held.
+// Sets or clears what makes the thread's waits give up. By the thread itself, or before it runs: it may look in
+// between. With the process's lock held.
 template <class System>
 void refresh_interruption(thread<System>& t)
 {

@@ -1,8 +1,8 @@
 // Priority inheritance (Sha, Rajkumar and Lehoczky 1990): who holds a lock that something more urgent waits for is as
 // urgent until it lets go, and so along a chain of holders that wait themselves.
 //
-// Who waits for what, and with which parameters each is to run; all of it under one lock of the caller's. Functions call
-// changed(holder) for each holder whose effective parameters are not what they were.
+// Who waits for what, and with which parameters each is to run; all of it under one lock of the caller's. Functions
+// call changed(holder) for each holder whose effective parameters are not what they were.
 
 #pragma once
 

@@ -6,10 +6,10 @@
 // inboxes. Kernel code is pre-emptible wherever interrupts are on, so it holds no spin lock there, and may go on on
 // another CPU. The boot thread of each CPU becomes its idle thread in run().
 //
-// A thread goes where the balancer (sched/balancer.hpp) sees a place for it: when it is started or woken, to an idle CPU,
-// its own before others; when it is urgent, to where the least urgent runs. A CPU that has nothing to run asks one that
-// has too much, and one whose threads wait hands some on every balance_interval, until loads are even. A thread whose
-// stack is in use still (it was woken while it went to sleep) comes back to the CPU that it leaves.
+// A thread goes where the balancer (sched/balancer.hpp) sees a place for it: when it is started or woken, to an idle
+// CPU, its own before others; when it is urgent, to where the least urgent runs. A CPU that has nothing to run asks one
+// that has too much, and one whose threads wait hands some on every balance_interval, until loads are even. A thread
+// whose stack is in use still (it was woken while it went to sleep) comes back to the CPU that it leaves.
 //
 // What the composition owes: it calls on_tick() from the timer interrupt and on_kick() from the one that Hooks::kick
 // sends, and preempt_if_needed() before every return from an interrupt to code that had interrupts on.
@@ -444,7 +444,8 @@ public:
 
     // For reading: queue lengths, idle time.
     [[nodiscard]] std::span<const processor> processors() const { return processors_; }
-    // The sum of the weights of a CPU's ready threads, those on their way to it included. Counted where there are several.
+    // The sum of the weights of a CPU's ready threads, those on their way to it included. Counted where there are
+    // several.
     [[nodiscard]] std::uint64_t load(unsigned cpu) const { return balancer_.load(cpu); }
     [[nodiscard]] const Topology& topology() const { return balancer_.topology(); }
     [[nodiscard]] const cpu_set& all_cpus() const { return topology().domain(0, topology().level_count() - 1); }
@@ -518,8 +519,8 @@ private:
         restore(saved);
     }
 
-    // Sets the token. Whoever finds the task parked has to send it; the token keeps others from doing so again before it
-    // runs.
+    // Sets the token. Whoever finds the task parked has to send it; the token keeps others from doing so again before
+    // it runs.
     [[nodiscard]] bool take_from_sleep(task& t) noexcept
     {
         if (t.token_.exchange(task::token::set, std::memory_order_acq_rel) != task::token::parked)
@@ -527,7 +528,8 @@ private:
         note<&counters::wake_ups>();
         return true;
     }
-    // After the exchange of its token: either its CPU is seen to run it, or it sees that it is wanted as it begins to run.
+    // After the exchange of its token: either its CPU is seen to run it, or it sees that it is wanted as it begins to
+    // run.
     void interrupt(processor& p, task& t) noexcept
     {
         processor& there = processors_[t.cpu_.load(std::memory_order_acquire)];
@@ -675,8 +677,8 @@ private:
                 (void)notices.push(t);
         }
     };
-    // Under changes_lock_, make(changed) changes what is wanted of tasks, calling changed(task) for each, and names one to
-    // be woken, or null. Then sees to it that all that happens.
+    // Under changes_lock_, make(changed) changes what is wanted of tasks, calling changed(task) for each, and names one
+    // to be woken, or null. Then sees to it that all that happens.
     template <class Make>
     void change(Make make) noexcept
     {
@@ -894,8 +896,8 @@ private:
             p.metrics_.urgent_moves.add();
         }
     }
-    // Of the threads that wait some go to CPUs that idle, or have so much less load that the move makes loads more even;
-    // nearer ones before others.
+    // Of the threads that wait some go to CPUs that idle, or have so much less load that the move makes loads more
+    // even; nearer ones before others.
     void balance(processor& p, instant now) noexcept
     {
         if (now < p.balance_due_) {

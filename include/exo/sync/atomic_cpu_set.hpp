@@ -10,7 +10,8 @@
 
 namespace exo::sync {
 
-// `Set` is a basic_cpu_set. Members come and go with acquire and release; a snapshot of several words is not one moment.
+// `Set` is a basic_cpu_set. Members come and go with acquire and release; a snapshot of several words is not one
+// moment.
 template <class Set, hal::Atomics Atomics = hal::standard_atomics>
 class atomic_cpu_set {
 public:

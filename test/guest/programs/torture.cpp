@@ -1,5 +1,6 @@
-// Processes on all CPUs that fork, execute, map, protect, write, pipe, signal, migrate and run threads for some time, in
-// an order that a seed gives. What is wrong is told, with status 1; a wake-up that is lost ends in the time-out of whoever runs this.
+// Processes on all CPUs that fork, execute, map, protect, write, pipe, signal, migrate and run threads for some time,
+// in an order that a seed gives. What is wrong is told, with status 1; a wake-up that is lost ends in the time-out of
+// whoever runs this.
 //
 // Arguments: seconds, seed, processes (default: two for each CPU).
 
@@ -330,8 +331,8 @@ void adds()
     }
 }
 
-// Threads read pages that another drops and fills anew all the time. A page has zeros or what was written since: what was
-// written before it was dropped, or anybody else's, was read through a translation that should have been forgotten.
+// Threads read pages that another drops and fills anew all the time. A page has zeros or what was written since: what
+// was written before it was dropped, or anybody else's, was read through a translation that should have been forgotten.
 struct race {
     static constexpr size_t pages = 16;
     static constexpr uint64_t mine = 0x5ac3;
