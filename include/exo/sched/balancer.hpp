@@ -90,8 +90,7 @@ public:
     {
         for (unsigned level = 0; level < topology_.level_count(); ++level)
             for (;;) {
-                const cpu_set idle = idle_.among(topology_.domain(from, level) & allowed);
-                const unsigned cpu = idle.contains(from) ? from : idle.next_around(from);
+                const unsigned cpu = idle_.next_around(from, topology_.domain(from, level), allowed);
                 if (cpu == cpu_set::limit)
                     break;
                 if (idle_.remove(cpu))

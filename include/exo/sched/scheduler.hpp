@@ -585,18 +585,17 @@ private:
         const unsigned home = t.cpu();
         if (t.on_cpu_.load(std::memory_order_acquire))
             return home;
-        const cpu_set allowed = t.affinity_ & all_cpus();
-        const bool at_home = allowed.contains(home);
+        const bool at_home = t.affinity_.contains(home);
         if (p.queue_.urgent(t)) {
             const std::uint64_t rank = Policy::rank_of(t.parameters(), now);
             if (at_home && balancer_.rank(home) > rank)
                 return home;
-            if (const auto cpu = balancer_.least_urgent(home, allowed, rank))
+            if (const auto cpu = balancer_.least_urgent(home, t.affinity_, rank))
                 return *cpu;
-        } else if (const auto cpu = balancer_.claim_idle(home, allowed)) {
+        } else if (const auto cpu = balancer_.claim_idle(home, t.affinity_)) {
             return *cpu;
         }
-        return at_home ? home : allowed.next_around(home);
+        return at_home ? home : (t.affinity_ & all_cpus()).next_around(home);
     }
 
     // The task comes to this CPU, or goes on if it must not stay: then it is not the caller's to look at.
@@ -889,7 +888,7 @@ private:
             const bool moved = move_first(p, p.charged_until_, [&](task& t) -> choice {
                 if (!t.urgent_)
                     return {.stop = true};
-                return {balancer_.least_urgent(number(p), t.affinity_ & all_cpus(), p.queue_.rank(t))};
+                return {balancer_.least_urgent(number(p), t.affinity_, p.queue_.rank(t))};
             });
             if (!moved)
                 return;
@@ -915,7 +914,7 @@ private:
             }
         };
         const unsigned cpu = number(p);
-        move_while([&](task& t) -> choice { return {balancer_.claim_idle(cpu, t.affinity_ & all_cpus())}; });
+        move_while([&](task& t) -> choice { return {balancer_.claim_idle(cpu, t.affinity_)}; });
         for (unsigned level = 0; level < topology().level_count(); ++level) {
             unsigned searches = 0;
             move_while([&](task& t) -> choice {

@@ -51,7 +51,26 @@ public:
         return set;
     }
 
+    // The smallest member from `cpu` on that is in `a` and `b` too, or, when there is none, from 0 on; limit when there
+    // is none at all.
+    [[nodiscard]] unsigned next_around(unsigned cpu, const Set& a, const Set& b) const noexcept
+    {
+        const unsigned first = cpu / 64;
+        const std::uint64_t from_cpu = ~std::uint64_t{0} << (cpu % 64);
+        for (unsigned i = first; i < Set::word_count; ++i)
+            if (const std::uint64_t word = common(i, a, b) & (i == first ? from_cpu : ~std::uint64_t{0}))
+                return i * 64 + static_cast<unsigned>(__builtin_ctzll(word));
+        for (unsigned i = 0; i <= first; ++i)
+            if (const std::uint64_t word = common(i, a, b))
+                return i * 64 + static_cast<unsigned>(__builtin_ctzll(word));
+        return Set::limit;
+    }
+
 private:
+    [[nodiscard]] std::uint64_t common(unsigned i, const Set& a, const Set& b) const noexcept
+    {
+        return words_[i].load(std::memory_order_acquire) & a.word(i) & b.word(i);
+    }
     [[nodiscard]] static std::uint64_t bit_of(unsigned cpu) { return std::uint64_t{1} << (cpu % 64); }
 
     typename Atomics::template atomic<std::uint64_t> words_[Set::word_count]{};
