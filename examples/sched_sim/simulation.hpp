@@ -17,6 +17,7 @@
 #include <exo/sched/admission.hpp>
 #include <exo/sched/scheduler.hpp>
 #include <exo/sim/context.hpp>
+#include <exo/sim/large_pages.hpp>
 #include <exo/sim/topology.hpp>
 #include <exo/sim/virtual_cpus.hpp>
 
@@ -175,7 +176,9 @@ private:
         std::size_t count = 0;
         for (const task_group& group : work_.tasks)
             count += group.instances;
-        stacks_ = std::make_unique_for_overwrite<std::byte[]>(count * stack_stride);
+        stacks_.resize(count * stack_stride);
+        threads_ = {exo::sim::large_page_allocator<thread>{}.allocate(count), count};
+        std::size_t made = 0;
         const cpu_set online = cpu_set::first(topology_.cpu_count());
         std::vector<unsigned> order(topology_.cpu_count());
         for (unsigned cpu = 0; cpu < order.size(); ++cpu)
@@ -190,11 +193,10 @@ private:
                 std::string name = group.name;
                 if (group.instances > 1)
                     name += "-" + std::to_string(i);
-                const std::size_t index = threads_.size();
+                const std::size_t index = made++;
                 const exo::duration start = group.delay + exo::nanoseconds(random_() % 1'000'000);
-                thread& t = threads_.emplace_back(
-                    *this, group, outcomes_[g], std::move(name),
-                    std::span{stacks_.get() + index * stack_stride, stack_size}, start);
+                thread& t = *std::construct_at(&threads_[index], *this, group, outcomes_[g], std::move(name),
+                                               std::span{stacks_.data() + index * stack_stride, stack_size}, start);
                 scheduler_.set_parameters(t.self, group.parameters);
                 t.self.set_affinity(group.cpus);
                 scheduler_.start(t.self, allowed.next_around(order[index % order.size()]));
@@ -314,15 +316,15 @@ private:
     const topology_type& topology_;
     exo::sim::fibers context_;
     cpus machine_;
-    std::vector<scheduler::processor> processors_;
+    exo::sim::large_page_vector<scheduler::processor> processors_;
     std::vector<lane> lanes_;
     trace* trace_;
     std::vector<outcome> outcomes_;
     std::mt19937 random_;
     hooks hooks_{*this};
     scheduler scheduler_{processors_, topology_, context_, machine_, machine_, machine_, machine_, machine_, hooks_};
-    std::unique_ptr<std::byte[]> stacks_;
-    std::deque<thread> threads_;
+    exo::sim::large_page_vector<std::byte> stacks_;
+    std::span<thread> threads_;
 };
 
 } // namespace sched_sim

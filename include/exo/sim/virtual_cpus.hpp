@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <memory>
 #include <random>
 #include <utility>
 #include <vector>
@@ -25,6 +24,7 @@
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/sim/agenda.hpp>
 #include <exo/sim/context.hpp>
+#include <exo/sim/large_pages.hpp>
 
 namespace exo::sim {
 
@@ -32,7 +32,7 @@ class virtual_cpus {
 public:
     using handler = std::function<void()>;
 
-    explicit virtual_cpus(unsigned count) : cpus_(count), events_{count} {}
+    explicit virtual_cpus(unsigned count) : stacks_(count * stack_stride), cpus_(count), events_{count} {}
     virtual_cpus(const virtual_cpus&) = delete;
     virtual_cpus& operator=(const virtual_cpus&) = delete;
 
@@ -46,12 +46,11 @@ public:
     void boot(unsigned cpu, handler main)
     {
         virtual_cpu& c = cpus_[cpu];
-        EXO_CHECK(!c.stack);
-        c.stack = std::make_unique_for_overwrite<std::byte[]>(stack_size);
+        EXO_CHECK(!c.owner);
         c.owner = this;
         c.main = std::move(main);
         c.resumes = now_;
-        fibers_.prepare(c.at, {c.stack.get(), stack_size}, &begin, &c);
+        fibers_.prepare(c.at, {stacks_.data() + cpu * stack_stride, stack_size}, &begin, &c);
         schedule(c);
     }
 
@@ -155,12 +154,13 @@ public:
     }
 
 private:
-    static constexpr std::size_t stack_size = 256 * 1024;
+    static constexpr std::size_t stack_size = 64 * 1024;
+    // The tops of stacks fall into different sets of the host's caches.
+    static constexpr std::size_t stack_stride = stack_size + 1088;
 
     struct virtual_cpu {
         fibers::context at; // where it stands while another CPU goes on
-        std::unique_ptr<std::byte[]> stack;
-        virtual_cpus* owner{};
+        virtual_cpus* owner{}; // once it is booted
         handler main;
         bool enabled{true};
         instant resumes{instant::never()};
@@ -186,7 +186,7 @@ private:
     // To be called when what decides about its next event has changed; the one that runs has none until it pauses.
     void schedule(const virtual_cpu& c)
     {
-        if (&c != running_ && c.stack)
+        if (&c != running_ && c.owner)
             events_.set(static_cast<unsigned>(&c - cpus_.data()), c.event());
     }
     // Of those that are due at the same time the first; any of them when exploring.
@@ -250,7 +250,8 @@ private:
 
     fibers fibers_;
     fibers::context host_;
-    std::vector<virtual_cpu> cpus_;
+    large_page_vector<std::byte> stacks_;
+    large_page_vector<virtual_cpu> cpus_;
     agenda events_;
     virtual_cpu* running_{};
     instant now_{};
