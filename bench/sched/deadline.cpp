@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <exo/sched/policies/deadline.hpp>
+#include <exo/sim/large_pages.hpp>
 
 namespace {
 
@@ -23,7 +24,7 @@ void pick_and_requeue(benchmark::State& state)
     const auto count = static_cast<std::size_t>(state.range(0));
     const duration period = runtime * state.range(0);
     deadline policy;
-    std::vector<deadline::entity> entities(count);
+    sim::large_page_vector<deadline::entity> entities(count);
     instant now;
     for (auto& e : entities) {
         e.set({runtime, period, period});
@@ -50,7 +51,7 @@ void pick_and_requeue_mixed(benchmark::State& state)
     const auto count = static_cast<std::size_t>(state.range(0));
     std::mt19937 random{1};
     deadline policy;
-    std::vector<deadline::entity> entities(count);
+    sim::large_page_vector<deadline::entity> entities(count);
     instant now;
     for (auto& e : entities) {
         const duration period = runtime * static_cast<std::int64_t>(count / 2 + 1 + random() % (count / 2));
@@ -77,7 +78,7 @@ void pick_and_wait(benchmark::State& state)
     const auto count = static_cast<std::size_t>(state.range(0));
     const duration period = runtime * 2 * state.range(0);
     deadline policy;
-    std::vector<deadline::entity> entities(count);
+    sim::large_page_vector<deadline::entity> entities(count);
     instant now;
     for (auto& e : entities) {
         e.set({runtime, period, period});

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <exo/sched/policies/fair.hpp>
+#include <exo/sim/large_pages.hpp>
 
 namespace {
 
@@ -22,7 +23,7 @@ void pick_and_requeue(benchmark::State& state, Configure configure)
     fair policy;
     instant now{1};
     std::mt19937 random{1};
-    std::vector<fair::entity> entities(static_cast<std::size_t>(state.range(0)));
+    sim::large_page_vector<fair::entity> entities(static_cast<std::size_t>(state.range(0)));
     for (auto& e : entities) {
         e.set(configure(random));
         policy.enqueue(e, arrival::created, now);

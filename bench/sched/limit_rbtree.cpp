@@ -9,6 +9,8 @@
 
 #include <boost/intrusive/set.hpp>
 
+#include <exo/sim/large_pages.hpp>
+
 namespace {
 
 namespace intrusive = boost::intrusive;
@@ -21,7 +23,7 @@ struct element : intrusive::set_base_hook<intrusive::link_mode<intrusive::normal
 void erase_and_insert(benchmark::State& state)
 {
     constexpr std::uint64_t spread = 1'000'000;
-    std::vector<element> elements(static_cast<std::size_t>(state.range(0)));
+    exo::sim::large_page_vector<element> elements(static_cast<std::size_t>(state.range(0)));
     std::vector<std::uint64_t> steps(1 << 16);
     std::mt19937_64 random{1};
     for (auto& s : steps)

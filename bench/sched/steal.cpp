@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include <exo/sched/run_queue.hpp>
 #include <exo/sched/scheduler.hpp>
 #include <exo/sim/context.hpp>
+#include <exo/sim/large_pages.hpp>
 
 namespace {
 
@@ -68,6 +70,8 @@ enum class workers_run { away, at_home };
 class stealing {
 public:
     static constexpr unsigned workers = 256;
+    static constexpr std::size_t stack_size = 16 * 1024;
+    static constexpr std::size_t stack_stride = stack_size + 576; // not all tops in the same sets of the caches
 
     stealing(benchmark::State& s, workers_run where) : state_{s}, where_{where}
     {
@@ -91,8 +95,8 @@ private:
 
     task& make(void (*body)(void*) noexcept)
     {
-        stacks_.emplace_back(16 * 1024);
-        return *tasks_.emplace_back(std::make_unique<task>("task", stacks_.back(), body, this));
+        const std::span stack{stacks_.data() + tasks_.size() * stack_stride, stack_size};
+        return *tasks_.emplace_back(std::make_unique<task>("task", stack, body, this));
     }
     [[nodiscard]] bool all_gone() const { return hooks_.gone == tasks_.size(); }
     static void boot_other(void* argument) noexcept
@@ -166,7 +170,7 @@ private:
     std::vector<steal_scheduler::processor> processors_ = std::vector<steal_scheduler::processor>(2);
     const hal::flat_topology<> topology_{2};
     std::vector<std::byte> boot_stack_ = std::vector<std::byte>(64 * 1024);
-    std::vector<std::vector<std::byte>> stacks_;
+    sim::large_page_vector<std::byte> stacks_{(workers + 2) * stack_stride};
     std::vector<std::unique_ptr<task>> tasks_;
     task* hosts_[2]{};
     unsigned loser_{}, ran_{};
