@@ -130,8 +130,9 @@ struct consistent_reads : sim::scenario {
     sync::seqlock<pair, explored_atomics> value;
 };
 
-// The owner sleeps when its inbox is empty; who finds it empty wakes the owner.
-template <unsigned Attempts>
+// The owner sleeps when its inbox is empty; who finds it empty wakes the owner. The second sender sends all that it has
+// at once, or one by one as the first does.
+template <unsigned Attempts, bool AtOnce>
 struct mail : on_cpus<3> {
     struct letter {
         unsigned from{};
@@ -154,13 +155,20 @@ struct mail : on_cpus<3> {
             }
             return;
         }
+        letter(&own)[2] = letters[thread - 1];
         for (unsigned i = 0; i < 2; ++i) {
-            letter& l = letters[thread - 1][i];
-            l.from = thread;
-            l.number = i;
+            own[i].from = thread;
+            own[i].number = i;
+        }
+        if (AtOnce && thread == 2) {
+            letter* const all[] = {&own[0], &own[1]};
+            if (box.push(all).was_empty)
+                cpus.unpark(owner);
+            return;
+        }
+        for (letter& l : own)
             if (box.push(l).was_empty)
                 cpus.unpark(owner);
-        }
     }
     void check() override { require(box.empty(), "a letter too many"); }
     letter letters[2][2];
@@ -193,6 +201,8 @@ TEST_CASE("A sequence lock's readers see whole values, in the order of the write
 
 TEST_CASE("An inbox loses no letter and no wake-up")
 {
-    CHECK_CLEAN(explore<mail<8>>(2));
-    CHECK_CLEAN(explore<mail<1>>(3)); // most take the exchange
+    CHECK_CLEAN(explore<mail<8, false>>(2));
+    CHECK_CLEAN(explore<mail<1, false>>(3)); // most take the exchange
+    CHECK_CLEAN(explore<mail<8, true>>(2));
+    CHECK_CLEAN(explore<mail<1, true>>(3));
 }

@@ -23,7 +23,7 @@ using letters = sync::inbox<letter, &letter::hook>;
 TEST_CASE("an inbox gives its owner everything in the order it was pushed, and says who must be told")
 {
     letters inbox;
-    letter some[3];
+    letter some[6];
     CHECK(inbox.empty());
     CHECK(inbox.push(some[0]).was_empty);
     CHECK(!inbox.push(some[1]).was_empty);
@@ -40,6 +40,14 @@ TEST_CASE("an inbox gives its owner everything in the order it was pushed, and s
         CHECK(inbox.push(some[0]).was_empty); // again
     });
     CHECK(got.back() == &some[2]);
+    letter* const at_once[] = {&some[3], &some[4], &some[5]};
+    CHECK(!inbox.push(at_once).was_empty);
+    CHECK(!inbox.push(some[1]).was_empty);
+    got.clear();
+    inbox.drain([&](letter& l) { got.push_back(&l); });
+    CHECK(got == std::vector<letter*>{&some[0], &some[3], &some[4], &some[5], &some[1]});
+    CHECK(inbox.empty());
+    CHECK(inbox.push(at_once).was_empty);
     inbox.drain([](letter&) {});
     CHECK(inbox.empty());
 }

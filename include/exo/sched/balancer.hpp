@@ -57,8 +57,8 @@ public:
     // Owner's.
     void add_load(unsigned cpu, std::uint32_t weight) noexcept { change_load(cpu, weight); }
     void remove_load(unsigned cpu, std::uint32_t weight) noexcept { change_load(cpu, -std::uint64_t{weight}); }
-    // A thread of this weight and rank is on its way to `cpu`; has come.
-    void sent(unsigned cpu, std::uint32_t weight, std::uint64_t rank) noexcept
+    // Threads of this weight in all, the most urgent of this rank, are on their way to `cpu`; have come.
+    void sent(unsigned cpu, std::uint64_t weight, std::uint64_t rank) noexcept
     {
         notice& n = at(cpu);
         n.incoming_.fetch_add(weight, std::memory_order_relaxed);
@@ -67,7 +67,7 @@ public:
         if (idle_.contains(cpu))
             idle_.remove(cpu);
     }
-    void received(unsigned cpu, std::uint32_t weight) noexcept
+    void received(unsigned cpu, std::uint64_t weight) noexcept
     {
         at(cpu).incoming_.fetch_sub(weight, std::memory_order_relaxed);
     }

@@ -362,10 +362,7 @@ public:
     {
         processor& p = here();
         const instant now = clock_.now();
-        p.inbox_.drain([&](task& t) {
-            balancer_.received(number(p), t.sent_weight_);
-            admit(p, t, now);
-        });
+        drain_inbox(p, [&](task& t) { admit(p, t, now); });
         p.changes_.drain([&](task& t) { take_over_change(p, t, now); });
         p.requests_.drain([&](processor& thief) { answer(p, thief, now); });
         if (many() && p.current_ != &p.idle_)
@@ -555,19 +552,33 @@ private:
             admit(p, t, now);
             return;
         }
-        const unsigned cpu = number(to);
-        t.sent_weight_ = p.queue_.weight(t);
-        balancer_.sent(cpu, t.sent_weight_, Policy::rank_of(t.parameters(), now));
-        t.cpu_.store(cpu, std::memory_order_release);
-        // Against the one in change(): either it sees where the task goes, or the CPU there sees the change.
-        std::atomic_thread_fence(std::memory_order_seq_cst);
-        p.metrics_.sent.add();
-        post(p, to, to.inbox_, t);
+        task* const one[] = {&t};
+        send_away(p, one, to, now);
     }
-    template <class Inbox, class Element>
-    void post(processor& p, processor& to, Inbox& inbox, Element& e) noexcept
+    // To another CPU.
+    void send_away(processor& p, std::span<task* const> tasks, processor& to, instant now) noexcept
     {
-        const auto pushed = inbox.push(e);
+        const unsigned cpu = number(to);
+        std::uint64_t weight = 0, rank = balancer_.idle_rank;
+        for (task* const t : tasks) {
+            t->sent_weight_ = p.queue_.weight(*t);
+            weight += t->sent_weight_;
+            if (const std::uint64_t own = Policy::rank_of(t->parameters(), now); own < rank)
+                rank = own;
+        }
+        balancer_.sent(cpu, weight, rank);
+        for (task* const t : tasks)
+            t->cpu_.store(cpu, std::memory_order_release);
+        // Against the one in change(): either it sees where a task goes, or the CPU there sees the change.
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        p.metrics_.sent.add(tasks.size());
+        post(p, to, to.inbox_, tasks);
+    }
+    // An element, or some.
+    template <class Inbox, class Letter>
+    void post(processor& p, processor& to, Inbox& inbox, Letter&& letter) noexcept
+    {
+        const auto pushed = inbox.push(letter);
         p.metrics_.inbox_attempts.add(pushed.attempts);
         p.metrics_.inbox_retries.add(pushed.attempts - 1);
         if (pushed.contended)
@@ -620,12 +631,20 @@ private:
         if (accept(p, t, now))
             see_whether_it_preempts(p, t);
     }
+    template <class Take>
+    void drain_inbox(processor& p, Take take) noexcept
+    {
+        std::uint64_t weight = 0;
+        p.inbox_.drain([&](task& t) {
+            weight += t.sent_weight_;
+            take(t);
+        });
+        if (weight != 0)
+            balancer_.received(number(p), weight);
+    }
     void accept_mail(processor& p) noexcept
     {
-        p.inbox_.drain([&](task& t) {
-            balancer_.received(number(p), t.sent_weight_);
-            (void)accept(p, t, p.charged_until_);
-        });
+        drain_inbox(p, [&](task& t) { (void)accept(p, t, p.charged_until_); });
     }
     void see_whether_it_preempts(processor& p, task& t) noexcept
     {
@@ -801,8 +820,9 @@ private:
         thief.requesting_.store(false, std::memory_order_release);
         if (!taken.empty()) {
             p.metrics_.steals_won.add();
-            for (task* t : taken)
-                move(p, *t, thief, now);
+            for (task* const t : taken)
+                part_with(p, *t);
+            send_away(p, {taken.begin(), taken.size()}, thief, now);
             settle(p);
         } else {
             p.metrics_.steals_refused.add();
@@ -844,11 +864,15 @@ private:
             taken.push_back(hot);
         return taken;
     }
-    void move(processor& p, task& t, processor& to, instant now) noexcept
+    void part_with(processor& p, task& t) noexcept
     {
         p.metrics_.migrations.add();
         quit(p, t);
         t.arrival_ = arrival::moved;
+    }
+    void move(processor& p, task& t, processor& to, instant now) noexcept
+    {
+        part_with(p, t);
         deliver(p, t, to, now);
     }
 

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include <exo/hal/atomics.hpp>
 
@@ -43,20 +44,17 @@ public:
     };
 
     // `element` is in no inbox by this hook.
-    pushed push(T& element) noexcept
+    pushed push(T& element) noexcept { return push(element.*Hook, element.*Hook); }
+    // The same for all of `elements`, at least one, the first as the oldest: as much work as for one.
+    pushed push(std::span<T* const> elements) noexcept
     {
-        hook& own = element.*Hook;
-        hook* before = newest_.load(std::memory_order_relaxed);
-        for (unsigned attempt = 1; attempt <= Attempts; ++attempt) {
-            own.next_.store(before, std::memory_order_relaxed);
-            if (newest_.compare_exchange_weak(before, &own, std::memory_order_release, std::memory_order_relaxed))
-                return {before == nullptr, attempt, false}; // not own.next_: the element is the owner's now
-            Atomics::back_off(attempt);
+        hook* newest = &(elements.front()->*Hook);
+        for (T* const element : elements.subspan(1)) {
+            hook& own = element->*Hook;
+            own.next_.store(newest, std::memory_order_relaxed);
+            newest = &own;
         }
-        own.next_.store(&own, std::memory_order_relaxed); // the link is to come
-        before = newest_.exchange(&own, std::memory_order_acq_rel);
-        own.next_.store(before, std::memory_order_release);
-        return {before == nullptr, Attempts, true};
+        return push(elements.front()->*Hook, *newest);
     }
 
     // By the owner only: visit(element) for each, oldest first. An element may be pushed again, or end, in its visit.
@@ -88,6 +86,21 @@ public:
     [[nodiscard]] bool empty() const noexcept { return newest_.load(std::memory_order_relaxed) == nullptr; }
 
 private:
+    // What is linked from `newest` to `oldest`.
+    pushed push(hook& oldest, hook& newest) noexcept
+    {
+        hook* before = newest_.load(std::memory_order_relaxed);
+        for (unsigned attempt = 1; attempt <= Attempts; ++attempt) {
+            oldest.next_.store(before, std::memory_order_relaxed);
+            if (newest_.compare_exchange_weak(before, &newest, std::memory_order_release, std::memory_order_relaxed))
+                return {before == nullptr, attempt, false}; // not oldest.next_: the element is the owner's now
+            Atomics::back_off(attempt);
+        }
+        oldest.next_.store(&oldest, std::memory_order_relaxed); // the link is to come
+        before = newest_.exchange(&newest, std::memory_order_acq_rel);
+        oldest.next_.store(before, std::memory_order_release);
+        return {before == nullptr, Attempts, true};
+    }
     static T& owner(hook& h)
     {
         // The offset of the hook in T, folded to a constant; any address aligned for T does to measure it from.
