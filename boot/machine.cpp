@@ -12,10 +12,11 @@
 
 #include "panic.hpp"
 
-// startup.S: what is copied, where in it the page tables' address is, and the stacks that its processors find.
+// startup.S: what is copied, where in it the page tables' address is, and the stacks: each processor takes one.
 extern "C" {
 extern const char exo_startup_begin[], exo_startup_end[], exo_startup_root[];
 constinit std::uint64_t* exo_startup_stacks = nullptr;
+constinit std::int64_t exo_startup_stacks_left = 0;
 }
 
 namespace exo::boot {
@@ -44,17 +45,6 @@ struct processor_words {
     }
 };
 constinit processor_words processor_flags;
-
-// Of this CPU, in xAPIC mode.
-void enable_local_apic(local_apic& apic)
-{
-    using namespace x86_64::apic_base_msr;
-    const std::uint64_t base = x86_64::read_msr(x86_64::msr::apic_base);
-    if (base & x2apic)
-        x86_64::write_msr(x86_64::msr::apic_base, base & ~(x2apic | enable)); // back to xAPIC goes through off
-    x86_64::write_msr(x86_64::msr::apic_base, (base & ~x2apic) | enable);
-    apic.initialize(vector::spurious, vector::apic_error);
-}
 
 void log_left_out(std::uint32_t apic_id, std::string_view why)
 {
@@ -123,11 +113,15 @@ local_apic machine::take_over_interrupts()
         auto& io = io_apics_.emplace_back(*registers, found.first_input);
         io.initialize();
     }
-    const auto registers = map_registers(phys_range::of_size(controllers_.local_apic, page_size));
-    if (!registers)
-        EXO_PANIC("no memory for the local APIC's tables");
-    local_apic apic{*registers};
-    enable_local_apic(apic);
+    const x86_64::processor_msrs msrs;
+    local_apic apic{msrs};
+    if (!features().x2apic) {
+        const auto registers = map_registers(phys_range::of_size(controllers_.local_apic, page_size));
+        if (!registers)
+            EXO_PANIC("no memory for the local APIC's tables");
+        apic = local_apic{msrs, *registers};
+    }
+    apic.enable(vector::spurious, vector::apic_error);
     return apic;
 }
 
@@ -147,12 +141,14 @@ std::span<T> machine::take(std::size_t count, Args&&... args)
 void machine::start_processors(std::optional<phys_addr> startup)
 {
     const instant since = timing_.clock.now();
-    static_vector<std::uint8_t, most_processors> others;
+    static_vector<std::uint32_t, cpu_set::limit> others;
     for (const auto& cpu : controllers_.cpus) {
         const std::uint32_t id = cpu.apic_id;
         if (id == apic_.id())
             continue;
-        if (!startup || id >= most_processors || !others.try_push_back(static_cast<std::uint8_t>(id)))
+        if (startup && apic_.reaches(id))
+            others.push_back(id);
+        else
             log_left_out(id, startup ? "its id is beyond 254" : "there is no page for it below 640 KiB");
     }
     if (controllers_.left_out != 0)
@@ -162,14 +158,14 @@ void machine::start_processors(std::optional<phys_addr> startup)
     number_processors(since);
 }
 
-void machine::start_processors(phys_addr startup, std::span<const std::uint8_t> others)
+void machine::start_processors(phys_addr startup, std::span<const std::uint32_t> others)
 {
     coming_ = take<coming_processor>(others.size());
     starting_ = take<drivers::starting_processor<>>(others.size());
-    exo_startup_stacks = take<std::uint64_t>(most_processors + 1).data();
+    const auto stacks = take<std::uint64_t>(others.size());
     const auto root = memory_.make_startup_root(startup);
     std::size_t prepared = 0;
-    for (const std::uint8_t id : others) {
+    for (const std::uint32_t id : others) {
         const auto stack = root ? memory_.allocate_stack() : fail(root.error());
         bool complete = stack.has_value();
         for (auto& interrupt_stack : coming_[prepared].interrupt_stacks) {
@@ -186,9 +182,11 @@ void machine::start_processors(phys_addr startup, std::span<const std::uint8_t> 
                     memory_.free_stack(interrupt_stack);
             continue;
         }
+        stacks[prepared] = layout::address_of(stack->data() + stack->size()).value();
         ::new (static_cast<void*>(&starting_[prepared++])) drivers::starting_processor<>{id};
-        exo_startup_stacks[id] = layout::address_of(stack->data() + stack->size()).value();
     }
+    exo_startup_stacks = stacks.data();
+    exo_startup_stacks_left = static_cast<std::int64_t>(prepared);
     starting_ = starting_.first(prepared);
     if (!root)
         return;
@@ -202,11 +200,11 @@ void machine::start_processors(phys_addr startup, std::span<const std::uint8_t> 
 // In the order of the firmware's table. What serves each by its number is made for as many as there are.
 void machine::number_processors(instant since)
 {
-    apic_ids_ = take<std::uint8_t>(starting_.size() + 1);
+    apic_ids_ = take<std::uint32_t>(starting_.size() + 1);
     unsigned count = 0;
     apic_ids_[count++] = apic_.id();
     for (std::size_t i = 0; i < starting_.size(); ++i) {
-        const std::uint8_t id = starting_[i].apic_id();
+        const std::uint32_t id = starting_[i].apic_id();
         using enum drivers::starting_processor<>::phase;
         if (const auto state = starting_[i].state(); state != has_come) {
             log_left_out(id, state == out_of_step ? "its time-stamp counter is not in step" : "it does not answer");
@@ -217,9 +215,14 @@ void machine::number_processors(instant since)
         apic_ids_[count++] = id;
     }
     set_cpu_count(count);
+    apic_ids_ = apic_ids_.first(count);
     static_vector<x86_64::cpu_place, cpu_set::limit> places;
-    for (const std::uint8_t id : apic_ids_.first(count))
+    for (const std::uint32_t id : apic_ids_)
         places.push_back({.apic_id = id, .node = drivers::acpi::proximity_domain(affinities_, id).value_or(0)});
+    const auto destination = x86_64::device_destination(apic_ids_);
+    if (!destination)
+        EXO_PANIC("no CPU has an APIC id that devices can name");
+    device_destination_ = *destination;
     topology_.emplace(x86_64::apic_id_layout::read(x86_64::cpuid), std::span{places.begin(), places.size()});
     signals_.emplace(apic_, apic_ids_);
     calls_.emplace(take<processor_calls::processor>(count), *signals_, cpu_);
@@ -230,13 +233,14 @@ void machine::number_processors(instant since)
     boot::log("exo: ", decimal{count}, count == 1 ? " CPU" : " CPUs", ", after ", decimal{taken}, " us\n");
 }
 
-void machine::join(std::uint8_t apic_id) noexcept
+void machine::join() noexcept
 {
+    const std::uint32_t apic_id = x86_64::apic_id(x86_64::cpuid);
     for (std::size_t i = 0; i < starting_.size(); ++i) {
         if (starting_[i].apic_id() != apic_id)
             continue;
         install_descriptors(coming_[i].block, coming_[i].interrupt_stacks);
-        enable_local_apic(apic_);
+        apic_.enable(vector::spurious, vector::apic_error);
         if (!starting_[i].come(boot_count_, time_stamp_counter{}))
             break;
         while (!released_.load(std::memory_order_acquire))
@@ -354,7 +358,7 @@ void machine::find_disks(const disk_type::environment& around)
         const auto transport = EXO_TRY(drivers::virtio::transport<x86_64::mmio_registers>::open(f, map));
         auto interrupts = EXO_TRY(drivers::pci::msix_table<x86_64::mmio_registers>::open(f, map));
         const auto vector = static_cast<std::uint8_t>(vector::first_disk + disks_.size());
-        EXO_TRY(interrupts.route(queue_vector, x86_64::message_signalled_interrupt::to(apic_.id(), vector)));
+        EXO_TRY(interrupts.route(queue_vector, x86_64::message_signalled_interrupt::to(device_destination_, vector)));
         disks_.emplace_back(EXO_TRY(disk_type::create(around, transport, queue_vector)));
         return {};
     };
@@ -380,12 +384,11 @@ void machine::start_console()
 {
     const auto input = controllers_.route_of(console_isa_interrupt);
     for (auto& io : io_apics_)
-        if (io.has(input.input) &&
-            !io.route(input.input, {.vector = vector::console,
-                                    .destination = apic_.id(),
-                                    .active_low = input.active_low,
-                                    .level_triggered = input.level_triggered,
-                                    .masked = false}))
+        if (io.has(input.input) && !io.route(input.input, {.vector = vector::console,
+                                                           .destination = device_destination_,
+                                                           .active_low = input.active_low,
+                                                           .level_triggered = input.level_triggered,
+                                                           .masked = false}))
             boot::log("exo: the console has no interrupt\n");
     serial_port{x86_64::port_registers{console_port}}.enable_receive_interrupt();
 }

@@ -105,7 +105,7 @@ public:
     using ipi_type = processor_calls;
     using translation_root_type = page_table_root;
     using context_type = stack_switch;
-    using local_timer = drivers::local_apic_timer<x86_64::mmio_registers, clock_type>;
+    using local_timer = drivers::local_apic_timer<local_apic, clock_type>;
     using timer_type = timer_of_each_cpu<local_timer>;
     using cpu_control_type = processor_control;
     using topology_type = x86_64::cpu_topology<>;
@@ -160,7 +160,7 @@ public:
     // come have numbers then, and wait until attach(). Once, before the kernel is made.
     void start_processors(std::optional<phys_addr> startup);
     // What each of them does then, on a stack of its own: returns when the kernel may have it.
-    void join(std::uint8_t apic_id) noexcept;
+    void join() noexcept;
     // Calls on_kick() on another CPU.
     void kick(unsigned cpu) noexcept { signals_->kick(cpu); }
     // From here on frames come from the kernel's allocator, and the other CPUs run threads.
@@ -211,7 +211,7 @@ private:
     [[nodiscard]] local_apic take_over_interrupts();
     template <class T, class... Args>
     [[nodiscard]] std::span<T> take(std::size_t count, Args&&... args);
-    void start_processors(phys_addr startup, std::span<const std::uint8_t> others);
+    void start_processors(phys_addr startup, std::span<const std::uint32_t> others);
     void number_processors(instant since);
     [[nodiscard]] timing calibrate(std::uint64_t entry_tsc, time_reference reference);
     void read_options(std::string_view loader_options);
@@ -250,8 +250,6 @@ private:
     boot_options options_;
     static_vector<owned<disk_type>, most_disks> disks_;
 
-    // An APIC id has eight bits; 255 is all.
-    static constexpr std::size_t most_processors = 255;
     // What a CPU has before it has a number.
     struct coming_processor {
         cpu_block block;
@@ -260,7 +258,8 @@ private:
     std::span<drivers::starting_processor<>> starting_; // all but this one
     drivers::shown_count<> boot_count_{};
     std::span<coming_processor> coming_; // of the same
-    std::span<std::uint8_t> apic_ids_;   // by number
+    std::span<std::uint32_t> apic_ids_;  // by number
+    std::uint8_t device_destination_{};  // the APIC id of the CPU that devices interrupt
     std::optional<topology_type> topology_;
     std::optional<processor_signals> signals_;
     std::optional<ipi_type> calls_;

@@ -310,11 +310,11 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
 }
 
 // From startup.S: the tables are the startup ones, interrupts are off.
-[[noreturn]] void exo_processor_main(std::uint8_t apic_id)
+[[noreturn]] void exo_processor_main()
 {
     boot::enable_features();
     boot::page_table_root{}.load({the_memory->root()}, hal::remembered::forget);
-    the_machine->join(apic_id);
+    the_machine->join();
     x86_64::enable_interrupts();
     the_kernel->run_processor();
 }

@@ -29,12 +29,12 @@ struct this_cpu_number {
 };
 static_assert(hal::CpuLocal<this_cpu_number>);
 
-using local_apic = drivers::local_apic<x86_64::mmio_registers>;
+using local_apic = drivers::local_apic<x86_64::mmio_registers, x86_64::processor_msrs>;
 
 // Interrupts are off in each call.
 class processor_signals {
 public:
-    processor_signals(local_apic& apic, std::span<const std::uint8_t> apic_ids) : apic_{apic}, apic_ids_{apic_ids} {}
+    processor_signals(local_apic& apic, std::span<const std::uint32_t> apic_ids) : apic_{apic}, apic_ids_{apic_ids} {}
 
     void signal(unsigned cpu) noexcept { send(cpu, vector::call); }
     void kick(unsigned cpu) noexcept { send(cpu, vector::kick); }
@@ -43,7 +43,7 @@ private:
     void send(unsigned cpu, std::uint8_t vector) noexcept { apic_.send({.vector = vector}, apic_ids_[cpu]); }
 
     local_apic& apic_;
-    std::span<const std::uint8_t> apic_ids_; // by number
+    std::span<const std::uint32_t> apic_ids_; // by number
 };
 using processor_calls = sync::cross_calls<processor_signals, this_cpu_number>;
 static_assert(hal::Ipi<processor_calls>);

@@ -62,16 +62,14 @@ exo_startup_root: // the page tables, below 4 GiB: the kernel's, and this page w
 exo_startup_end:
 
     .text
-// A stack for each APIC id; 0 for those that are not awaited.
+// Whoever comes takes a stack; one that finds none was not awaited.
 processor_entry:
-    movl $1, %eax
-    cpuid
-    shrl $24, %ebx
-    movq exo_startup_stacks, %rax
-    movq (%rax, %rbx, 8), %rsp
-    testq %rsp, %rsp
-    jz 1f
-    movl %ebx, %edi
+    movq $-1, %rax
+    lock xaddq %rax, exo_startup_stacks_left
+    decq %rax
+    js 1f
+    movq exo_startup_stacks, %rbx
+    movq (%rbx, %rax, 8), %rsp
     xorl %ebp, %ebp
     call exo_processor_main
 1:  cli

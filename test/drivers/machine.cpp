@@ -15,35 +15,20 @@
 #include <exo/drivers/counter_comparison.hpp>
 #include <exo/drivers/fw_cfg.hpp>
 #include <exo/drivers/io_apic.hpp>
-#include <exo/drivers/local_apic.hpp>
 #include <exo/drivers/pci.hpp>
 #include <exo/drivers/pic.hpp>
 #include <exo/drivers/pit.hpp>
 #include <exo/drivers/rtc.hpp>
 #include <exo/drivers/uart.hpp>
 
+#include "device_model.hpp"
+
 using namespace exo;
 using namespace exo::drivers;
+using device_model::device;
+using device_model::registers;
 
 namespace {
-
-// Registers that are what a derived model makes of reads and writes; the handle that drivers copy refers to it.
-struct device {
-    virtual ~device() = default;
-    virtual std::uint32_t read(std::uint32_t offset, unsigned bytes) = 0;
-    virtual void write(std::uint32_t offset, unsigned bytes, std::uint32_t value) = 0;
-};
-struct registers {
-    device* model;
-
-    std::uint8_t read8(std::uint32_t o) noexcept { return static_cast<std::uint8_t>(model->read(o, 1)); }
-    std::uint16_t read16(std::uint32_t o) noexcept { return static_cast<std::uint16_t>(model->read(o, 2)); }
-    std::uint32_t read32(std::uint32_t o) noexcept { return model->read(o, 4); }
-    void write8(std::uint32_t o, std::uint8_t v) noexcept { model->write(o, 1, v); }
-    void write16(std::uint32_t o, std::uint16_t v) noexcept { model->write(o, 2, v); }
-    void write32(std::uint32_t o, std::uint32_t v) noexcept { model->write(o, 4, v); }
-};
-static_assert(hal::RegisterAccess<registers>);
 
 // Physical memory with ACPI tables at chosen addresses.
 struct firmware {
@@ -379,81 +364,6 @@ TEST_CASE("counters are compared where nothing comes between the readings")
     const auto difference = static_cast<std::int64_t>(passed.fine) - static_cast<std::int64_t>(passed.coarse * 3'000);
     CHECK(difference <= 6'000); // two ticks of the coarse one
     CHECK(difference >= -6'000);
-}
-
-namespace {
-
-struct local_apic_model final : device {
-    std::map<std::uint32_t, std::uint32_t> values;
-    unsigned ends{};
-
-    std::uint32_t read(std::uint32_t offset, unsigned bytes) override
-    {
-        REQUIRE(bytes == 4);
-        REQUIRE(offset % 16 == 0);
-        return offset == x86_64::local_apic_register::id ? 7u << 24 : values[offset];
-    }
-    void write(std::uint32_t offset, unsigned bytes, std::uint32_t value) override
-    {
-        REQUIRE(bytes == 4);
-        REQUIRE(offset % 16 == 0);
-        values[offset] = value;
-        ends += offset == x86_64::local_apic_register::end_of_interrupt;
-    }
-};
-
-struct manual_clock {
-    instant time;
-    [[nodiscard]] instant now() const noexcept { return time; }
-};
-
-} // namespace
-
-TEST_CASE("local APIC: enabled with its sources masked; its timer reaches far deadlines in steps")
-{
-    using namespace x86_64;
-    local_apic_model model;
-    local_apic apic{registers{&model}};
-    apic.initialize(0xff, 0xfe);
-    CHECK(model.values[local_apic_register::spurious] == 0x1ff);
-    CHECK(model.values[local_apic_register::lvt_lint0] == local_apic_bits::masked);
-    CHECK(model.values[local_apic_register::lvt_timer] == local_apic_bits::masked);
-    CHECK(apic.id() == 7);
-
-    apic.send({.how = interprocessor_interrupt::delivery::init}, 9);
-    CHECK(model.values[local_apic_register::command_high] == 9u << 24);
-    CHECK(model.values[local_apic_register::command_low] == 0x4500);
-    apic.send({.how = interprocessor_interrupt::delivery::startup, .vector = 8}, 9);
-    CHECK(model.values[local_apic_register::command_low] == 0x4608);
-    apic.send({.how = interprocessor_interrupt::delivery::nmi,
-               .whom = interprocessor_interrupt::destination::all_others});
-    CHECK(model.values[local_apic_register::command_low] == 0xc4400);
-
-    manual_clock clock{instant{1'000}};
-    local_apic_timer timer{apic, clock, tick_rate{1'000'000'000, seconds(1)}, 0x30};
-    static_assert(hal::DeadlineTimer<decltype(timer)>);
-    CHECK_FALSE(timer.due());
-    timer.arm(instant{5'000});
-    CHECK(model.values[local_apic_register::lvt_timer] == 0x30);
-    CHECK(model.values[local_apic_register::timer_initial] == 4'001);
-    CHECK_FALSE(timer.due());
-    clock.time = instant{5'000};
-    CHECK(timer.due());
-
-    timer.arm(instant{1}); // passed already: at once, but not never
-    CHECK(model.values[local_apic_register::timer_initial] == 1);
-    const instant far{60'000'000'000};
-    timer.arm(far);
-    CHECK(model.values[local_apic_register::timer_initial] == 0xffff'ffff);
-    clock.time = instant{4'294'967'295};
-    model.values[local_apic_register::timer_initial] = 0;
-    CHECK_FALSE(timer.due());
-    CHECK(model.values[local_apic_register::timer_initial] == 0xffff'ffff);
-    clock.time = far;
-    CHECK(timer.due());
-    timer.arm(instant::never());
-    CHECK(model.values[local_apic_register::timer_initial] == 0);
-    CHECK_FALSE(timer.due());
 }
 
 TEST_CASE("I/O APIC: every input masked at first; a route is never live while half written")

@@ -22,7 +22,7 @@ struct machine {
     };
     struct sent {
         instant at;
-        std::uint8_t to;
+        std::uint32_t to;
         command what;
     };
 
@@ -39,7 +39,7 @@ struct machine {
         return time;
     }
     std::uint64_t count() const { return 1'000'000 + time.nanoseconds(); }
-    void send(command what, std::uint8_t to) noexcept
+    void send(command what, std::uint32_t to) noexcept
     {
         log.push_back({time, to, what});
         if (what.how == command::delivery::init)
@@ -50,12 +50,12 @@ struct machine {
     }
 
     mutable instant time;
-    std::map<std::uint8_t, behaviour> cpus;
+    std::map<std::uint32_t, behaviour> cpus;
     std::vector<processor>* processors{};
     std::vector<sent> log;
-    std::map<std::uint8_t, unsigned> startups;
-    mutable std::map<std::uint8_t, instant> coming;
-    mutable std::map<std::uint8_t, bool> taken;
+    std::map<std::uint32_t, unsigned> startups;
+    mutable std::map<std::uint32_t, instant> coming;
+    mutable std::map<std::uint32_t, bool> taken;
     mutable drivers::shown_count<> reference{};
 };
 
@@ -75,7 +75,7 @@ std::vector<processor> start(machine& m)
 TEST_CASE("all CPUs are started at once, with no delay beyond the specification's")
 {
     machine m;
-    for (std::uint8_t id = 1; id < 64; ++id)
+    for (std::uint32_t id = 1; id < 64; ++id)
         m.cpus[id] = {};
     const auto all = start(m);
     for (const auto& p : all)

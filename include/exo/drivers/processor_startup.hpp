@@ -39,11 +39,11 @@ public:
     };
 
     starting_processor() = default;
-    explicit starting_processor(std::uint8_t apic_id) : apic_id_{apic_id} {}
+    explicit starting_processor(std::uint32_t apic_id) : apic_id_{apic_id} {}
     // Before it is started.
     starting_processor(const starting_processor& other) : apic_id_{other.apic_id_} {}
 
-    [[nodiscard]] std::uint8_t apic_id() const { return apic_id_; }
+    [[nodiscard]] std::uint32_t apic_id() const { return apic_id_; }
     [[nodiscard]] phase state() const noexcept { return state_.load(std::memory_order_acquire); }
 
     // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt. One that is found
@@ -83,7 +83,7 @@ private:
         return state_.compare_exchange_strong(expected, next, std::memory_order_acq_rel, std::memory_order_acquire);
     }
 
-    std::uint8_t apic_id_{};
+    std::uint32_t apic_id_{};
     typename Atomics::template atomic<phase> state_{phase::waits};
     typename Atomics::template atomic<std::uint64_t> count_{};
 };

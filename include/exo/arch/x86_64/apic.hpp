@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 
 namespace exo::x86_64 {
 
@@ -26,6 +28,9 @@ inline constexpr std::uint32_t lvt_error = 0x370;
 inline constexpr std::uint32_t timer_initial = 0x380;
 inline constexpr std::uint32_t timer_current = 0x390;
 inline constexpr std::uint32_t timer_divide = 0x3e0;
+
+// The same register in x2APIC mode (11.12.1.2). The command register is a single one there, of 64 bits.
+[[nodiscard]] constexpr std::uint32_t x2apic_msr(std::uint32_t offset) { return 0x800 + (offset >> 4); }
 } // namespace local_apic_register
 
 namespace local_apic_bits {
@@ -35,6 +40,17 @@ inline constexpr std::uint32_t timer_tsc_deadline = 2u << 17;
 inline constexpr std::uint32_t deliver_nmi = 4u << 8;
 inline constexpr std::uint32_t divide_by_1 = 0xb;
 } // namespace local_apic_bits
+
+// Whether 8 bits can name a CPU, as in xAPIC mode, I/O APICs and message-signalled interrupts: 255 is all.
+[[nodiscard]] constexpr bool fits_in_8_bits(std::uint32_t apic_id) { return apic_id < 0xff; }
+// The first of the CPUs that devices can interrupt.
+[[nodiscard]] constexpr std::optional<std::uint8_t> device_destination(std::span<const std::uint32_t> apic_ids)
+{
+    for (const std::uint32_t id : apic_ids)
+        if (fits_in_8_bits(id))
+            return static_cast<std::uint8_t>(id);
+    return std::nullopt;
+}
 
 // What one CPU sends to others (11.6.1), as the low half of the command register.
 struct interprocessor_interrupt {

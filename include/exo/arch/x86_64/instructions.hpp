@@ -55,6 +55,9 @@ inline void write_msr(std::uint32_t number, std::uint64_t value) noexcept
                  : "memory");
 }
 
+// Waits until earlier stores are visible, before any later instruction starts (SDM volume 3, 11.12.3).
+inline void memory_and_load_fence() noexcept { asm volatile("mfence; lfence" : : : "memory"); }
+
 inline cpuid_leaf cpuid(std::uint32_t function, std::uint32_t index = 0) noexcept
 {
     cpuid_leaf leaf;

@@ -1,10 +1,11 @@
-// Device registers of a PC: behind I/O ports, and in memory that is mapped uncached.
+// Registers of a PC: behind I/O ports, in memory that is mapped uncached, and a CPU's model-specific ones.
 
 #pragma once
 
 #include <cstdint>
 
 #include <exo/arch/x86_64/instructions.hpp>
+#include <exo/arch/x86_64/msr_access.hpp>
 #include <exo/hal/register_access.hpp>
 
 namespace exo::x86_64 {
@@ -53,5 +54,12 @@ private:
     }
 };
 static_assert(hal::RegisterAccess<mmio_registers>);
+
+struct processor_msrs {
+    [[nodiscard]] std::uint64_t read(std::uint32_t number) noexcept { return read_msr(number); }
+    void write(std::uint32_t number, std::uint64_t value) noexcept { write_msr(number, value); }
+    void fence() noexcept { memory_and_load_fence(); }
+};
+static_assert(MsrAccess<processor_msrs>);
 
 } // namespace exo::x86_64
