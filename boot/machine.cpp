@@ -226,7 +226,12 @@ void machine::number_processors(instant since)
     topology_.emplace(x86_64::apic_id_layout::read(x86_64::cpuid), std::span{places.begin(), places.size()});
     signals_.emplace(apic_, apic_ids_);
     calls_.emplace(take<processor_calls::processor>(count), *signals_, cpu_);
-    timer_.emplace(take<local_timer>(count, apic_, timing_.clock, timing_.apic_timer, vector::timer));
+    using enum x86_64::local_apic_timer_mode;
+    const drivers::local_apic_timer_settings how =
+        features().tsc_deadline ? drivers::local_apic_timer_settings{tsc_deadline, timing_.clock.rate(), vector::timer}
+                                : drivers::local_apic_timer_settings{one_shot, timing_.apic_timer, vector::timer};
+    timer_.emplace(take<local_timer>(count, apic_, timing_.clock, time_stamp_counter{}, how));
+    timer_->enable();
     if (count > 1)
         stop_others_by(apic_);
     const auto taken = static_cast<std::uint64_t>((timing_.clock.now() - since).nanoseconds()) / 1000;
@@ -245,6 +250,7 @@ void machine::join() noexcept
             break;
         while (!released_.load(std::memory_order_acquire))
             cpu_control_.halt_until_interrupt();
+        timer_->enable();
         tlb_.invalidate_all(); // nobody has told this CPU of changes so far
         return;
     }
@@ -257,7 +263,7 @@ machine::timing machine::calibrate(std::uint64_t entry_tsc, time_reference refer
     constexpr std::uint32_t apic_start = 0xffff'ffff;
     constexpr unsigned attempts = 8, patience = 1'000'000;
     for (unsigned attempt = 0; attempt < attempts; ++attempt, reference = {}) {
-        apic_.start_silent_timer(apic_start);
+        apic_.start_timer(apic_start);
         drivers::counter_comparison apic{time_stamp_counter{}, [&] { return apic_start - apic_.timer_ticks_left(); }};
         const unsigned apic_done = reference.pit_ticks() + apic_timer_ticks;
         const unsigned done = apic_done < pit_ticks ? pit_ticks : apic_done;
@@ -265,7 +271,7 @@ machine::timing machine::calibrate(std::uint64_t entry_tsc, time_reference refer
         }
         const auto passed = reference.elapsed();
         const auto apic_passed = apic.elapsed();
-        apic_.start_silent_timer(0);
+        apic_.start_timer(0);
         if (reference.ran_out() || passed.coarse < pit_ticks || passed.fine == 0 || apic_passed.coarse == 0)
             continue;
         const duration span = time_reference::pit::span_of(static_cast<std::uint16_t>(passed.coarse));

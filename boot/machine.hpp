@@ -105,7 +105,7 @@ public:
     using ipi_type = processor_calls;
     using translation_root_type = page_table_root;
     using context_type = stack_switch;
-    using local_timer = drivers::local_apic_timer<local_apic, clock_type>;
+    using local_timer = drivers::local_apic_timer<local_apic, clock_type, time_stamp_counter>;
     using timer_type = timer_of_each_cpu<local_timer>;
     using cpu_control_type = processor_control;
     using topology_type = x86_64::cpu_topology<>;

@@ -55,6 +55,7 @@ public:
     // By number.
     explicit timer_of_each_cpu(std::span<Timer> timers) : timers_{timers} {}
 
+    void enable() noexcept { here().enable(); }
     void arm(instant deadline) noexcept { here().arm(deadline); }
     [[nodiscard]] bool due() noexcept { return here().due(); }
 

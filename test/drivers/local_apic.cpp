@@ -10,12 +10,13 @@
 #include <exo/drivers/local_apic.hpp>
 
 #include "device_model.hpp"
+#include "laws/deadline_timer_laws.hpp"
 
 using namespace exo;
 using namespace exo::drivers;
-using x86_64::interprocessor_interrupt;
 using device_model::device;
 using device_model::registers;
+using x86_64::interprocessor_interrupt;
 namespace offset_of = x86_64::local_apic_register;
 
 namespace {
@@ -41,6 +42,44 @@ struct local_apic_model final : device {
     std::vector<sent> log;
     unsigned ends{}, pending{};
     bool stores_visible{true}; // what this CPU has stored, by others
+
+    // The timer. What is written through the window reaches it at the next fence, which is as late as it may be.
+    static constexpr std::uint64_t tsc_hertz = 3'141'592'653, timer_hertz = 99'900'000;
+    double time{};       // ns
+    double fires{never}; // when the timer does
+    static constexpr double never = 1e300;
+    std::uint64_t deadline{};
+    std::uint32_t timer_mode{};
+    unsigned raised{};
+
+    [[nodiscard]] std::uint64_t tsc() const { return static_cast<std::uint64_t>(time * (tsc_hertz / 1e9)) + 12'345; }
+    void arrive()
+    {
+        stores_visible = true;
+        const std::uint32_t mode = values[offset_of::lvt_timer] >> 17 & 3;
+        if (mode != timer_mode)
+            disarm();
+        timer_mode = mode;
+    }
+    // Whether an interrupt came within `most`; it ends the wait. Handling one takes a moment.
+    [[nodiscard]] bool run_until_interrupt(duration most)
+    {
+        const double end = time + static_cast<double>(most.nanoseconds());
+        if (fires > end) {
+            time = end;
+            return false;
+        }
+        time = fires > time ? fires : time;
+        disarm();
+        REQUIRE((values[offset_of::lvt_timer] & x86_64::local_apic_bits::masked) == 0);
+        raised = values[offset_of::lvt_timer] & 0xff;
+        return true;
+    }
+    void disarm()
+    {
+        fires = never;
+        deadline = 0;
+    }
 
     // Through the window. Reading it waits for nobody, and a write goes after the stores before it.
     std::uint32_t read(std::uint32_t offset, unsigned bytes) override
@@ -84,15 +123,20 @@ struct local_apic_model final : device {
         if (number == 0x1b) {
             // SDM volume 3, figure 11-27.
             const std::uint64_t from = base & (x2apic | enabled), to = value & (x2apic | enabled);
-            const bool legal = to == from || to == 0 || (from == 0 && to == enabled) ||
-                               (from == enabled && to == (x2apic | enabled));
+            const bool legal =
+                to == from || to == 0 || (from == 0 && to == enabled) || (from == enabled && to == (x2apic | enabled));
             REQUIRE(legal);
             REQUIRE((value & ~(x2apic | enabled)) == (base & ~(x2apic | enabled)));
             base = value;
             return;
         }
-        REQUIRE((base & (x2apic | enabled)) == (x2apic | enabled));
         const std::uint32_t offset = (number - 0x800) << 4;
+        REQUIRE((number == 0x6e0 || (base & (x2apic | enabled)) == (x2apic | enabled)));
+        if (number == 0x6e0) { // lost in another mode
+            deadline = timer_mode == 2 ? value : 0;
+            fires = deadline == 0 ? never : static_cast<double>(deadline - 12'345 + 1) / (tsc_hertz / 1e9);
+            return;
+        }
         if (number == 0x830) {
             REQUIRE(stores_visible);
             REQUIRE((value & 0xfff3'3000) == 0);
@@ -103,30 +147,32 @@ struct local_apic_model final : device {
         REQUIRE((offset != offset_of::command_high && offset != offset_of::id));
         REQUIRE((value >> 32) == 0);
         store(offset, static_cast<std::uint32_t>(value));
+        arrive();
     }
 
 private:
     std::uint32_t load(std::uint32_t offset)
     {
         static const std::set<std::uint32_t> readable{
-            offset_of::version,   offset_of::task_priority,   offset_of::spurious,  offset_of::error_status,
-            offset_of::lvt_timer, offset_of::lvt_thermal,     offset_of::lvt_lint0, offset_of::lvt_lint1,
-            offset_of::lvt_error, offset_of::lvt_performance, offset_of::command_low,
-            offset_of::timer_initial, offset_of::timer_current, offset_of::timer_divide};
+            offset_of::version,       offset_of::task_priority,   offset_of::spurious,    offset_of::error_status,
+            offset_of::lvt_timer,     offset_of::lvt_thermal,     offset_of::lvt_lint0,   offset_of::lvt_lint1,
+            offset_of::lvt_error,     offset_of::lvt_performance, offset_of::command_low, offset_of::timer_initial,
+            offset_of::timer_current, offset_of::timer_divide};
         REQUIRE(readable.contains(offset));
         return values[offset];
     }
     void store(std::uint32_t offset, std::uint32_t value)
     {
         static const std::set<std::uint32_t> writable{
-            offset_of::task_priority, offset_of::end_of_interrupt, offset_of::spurious,  offset_of::error_status,
-            offset_of::lvt_timer,     offset_of::lvt_thermal,      offset_of::lvt_lint0, offset_of::lvt_lint1,
-            offset_of::lvt_error,     offset_of::lvt_performance,  offset_of::timer_initial,
-            offset_of::timer_divide};
+            offset_of::task_priority, offset_of::end_of_interrupt, offset_of::spurious,      offset_of::error_status,
+            offset_of::lvt_timer,     offset_of::lvt_thermal,      offset_of::lvt_lint0,     offset_of::lvt_lint1,
+            offset_of::lvt_error,     offset_of::lvt_performance,  offset_of::timer_initial, offset_of::timer_divide};
         REQUIRE(writable.contains(offset));
         REQUIRE((value == 0 || (offset != offset_of::end_of_interrupt && offset != offset_of::error_status)));
         values[offset] = value;
         ends += offset == offset_of::end_of_interrupt;
+        if (offset == offset_of::timer_initial && (values[offset_of::lvt_timer] >> 17 & 3) == 0)
+            fires = value == 0 ? never : time + value * (1e9 / timer_hertz);
     }
 };
 
@@ -135,18 +181,13 @@ struct msrs {
 
     std::uint64_t read(std::uint32_t number) noexcept { return model->read_msr(number); }
     void write(std::uint32_t number, std::uint64_t value) noexcept { model->write_msr(number, value); }
-    void fence() noexcept { model->stores_visible = true; }
+    void fence() noexcept { model->arrive(); }
 };
 static_assert(x86_64::MsrAccess<msrs>);
 
 using apic_type = local_apic<registers, msrs>;
 apic_type in_xapic_mode(local_apic_model& m) { return {msrs{&m}, registers{&m}}; }
 apic_type in_x2apic_mode(local_apic_model& m) { return apic_type{msrs{&m}}; }
-
-struct manual_clock {
-    instant time;
-    [[nodiscard]] instant now() const noexcept { return time; }
-};
 
 constexpr interprocessor_interrupt init{.how = interprocessor_interrupt::delivery::init},
     startup{.how = interprocessor_interrupt::delivery::startup, .vector = 8},
@@ -223,33 +264,78 @@ TEST_CASE("devices interrupt the first CPU that 8 bits can name")
     CHECK(!to({255, 0x107}));
 }
 
-TEST_CASE("local APIC timer: far deadlines are reached in steps")
-{
-    local_apic_model model{7};
-    apic_type apic = in_xapic_mode(model);
-    manual_clock clock{instant{1'000}};
-    local_apic_timer timer{apic, clock, tick_rate{1'000'000'000, seconds(1)}, 0x30};
-    static_assert(hal::DeadlineTimer<decltype(timer)>);
-    CHECK_FALSE(timer.due());
-    timer.arm(instant{5'000});
-    CHECK(model.values[offset_of::lvt_timer] == 0x30);
-    CHECK(model.values[offset_of::timer_initial] == 4'001);
-    CHECK_FALSE(timer.due());
-    clock.time = instant{5'000};
-    CHECK(timer.due());
+namespace {
 
-    timer.arm(instant{1}); // passed already: at once, but not never
-    CHECK(model.values[offset_of::timer_initial] == 1);
-    const instant far{60'000'000'000};
-    timer.arm(far);
-    CHECK(model.values[offset_of::timer_initial] == 0xffff'ffff);
-    clock.time = instant{4'294'967'295};
-    model.values[offset_of::timer_initial] = 0;
+// A CPU whose timer interrupts are let through when it waits.
+struct one_cpu {
+    local_apic_model model;
+    struct counter {
+        const local_apic_model* model;
+        std::uint64_t operator()() const noexcept { return model->tsc(); }
+    };
+    counter_clock<counter> clock{{&model}, tick_rate{local_apic_model::tsc_hertz, seconds(1)}, 12'345};
+    apic_type apic;
+
+    explicit one_cpu(bool has_x2apic) : model{7}, apic{has_x2apic ? in_x2apic_mode(model) : in_xapic_mode(model)}
+    {
+        apic.enable(0xff, 0xfe);
+    }
+
+    template <class Timer>
+    auto pass_with(Timer& timer)
+    {
+        return [&](duration time) {
+            std::vector<instant> seen;
+            for (const instant end = clock.now() + time; clock.now() < end;) {
+                if (!model.run_until_interrupt(end - clock.now()))
+                    break;
+                CHECK(model.raised == 0x30);
+                if (timer.due())
+                    seen.push_back(clock.now());
+            }
+            return seen;
+        };
+    }
+};
+
+} // namespace
+
+TEST_CASE("local APIC timer: keeps the laws of a deadline timer in each mode")
+{
+    using enum x86_64::local_apic_timer_mode;
+    for (const bool x2apic : {false, true}) {
+        for (const auto mode : {one_shot, tsc_deadline}) {
+            CAPTURE(x2apic);
+            CAPTURE(static_cast<int>(mode));
+            one_cpu cpu{x2apic};
+            const auto hertz = mode == one_shot ? local_apic_model::timer_hertz : local_apic_model::tsc_hertz;
+            local_apic_timer timer{cpu.apic, cpu.clock, one_cpu::counter{&cpu.model},
+                                   local_apic_timer_settings{mode, tick_rate{hertz, seconds(1)}, 0x30}};
+            static_assert(hal::DeadlineTimer<decltype(timer)>);
+            timer.enable();
+            laws::check_deadline_timer(timer, cpu.clock, cpu.pass_with(timer), microseconds(1));
+            timer.arm(cpu.clock.now() + milliseconds(1));
+            timer.arm(instant::never());
+            CHECK(cpu.model.fires == local_apic_model::never);
+        }
+    }
+}
+
+TEST_CASE("local APIC timer: an interrupt that is on its way when the deadline is put off does not count")
+{
+    using enum x86_64::local_apic_timer_mode;
+    one_cpu cpu{true};
+    local_apic_timer timer{cpu.apic, cpu.clock, one_cpu::counter{&cpu.model},
+                           local_apic_timer_settings{one_shot, tick_rate{cpu.model.timer_hertz, seconds(1)}, 0x30}};
+    timer.enable();
     CHECK_FALSE(timer.due());
-    CHECK(model.values[offset_of::timer_initial] == 0xffff'ffff);
-    clock.time = far;
+    timer.arm(cpu.clock.now() + milliseconds(1));
+    REQUIRE(cpu.model.run_until_interrupt(milliseconds(2)));
+    const instant deadline = cpu.clock.now() + milliseconds(3);
+    timer.arm(deadline);
+    CHECK_FALSE(timer.due());
+    REQUIRE(cpu.model.run_until_interrupt(milliseconds(4)));
+    CHECK(cpu.clock.now() >= deadline);
     CHECK(timer.due());
-    timer.arm(instant::never());
-    CHECK(model.values[offset_of::timer_initial] == 0);
-    CHECK_FALSE(timer.due());
+    CHECK_FALSE(timer.due()); // nor is it due twice
 }

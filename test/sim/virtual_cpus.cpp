@@ -10,6 +10,8 @@
 #include <exo/sim/agenda.hpp>
 #include <exo/sim/virtual_cpus.hpp>
 
+#include "laws/deadline_timer_laws.hpp"
+
 using namespace exo;
 
 namespace {
@@ -96,4 +98,26 @@ TEST_CASE("a virtual CPU goes on when its time is over, its timer is due or an i
     machine.run();
     CHECK(machine.next_event() == instant::never());
     CHECK(seen == std::vector<std::pair<char, std::uint64_t>>{{'t', 30}, {'b', 40}, {'a', 50}, {'i', 50}, {'c', 50}});
+}
+
+TEST_CASE("virtual CPUs keep the laws of a deadline timer")
+{
+    sim::virtual_cpus machine{1};
+    std::vector<instant> seen;
+    machine.connect([&] { seen.push_back(machine.now()); }, [] {});
+    bool checked = false;
+    machine.boot(0, [&] {
+        const auto saved = machine.save_and_disable();
+        const auto pass = [&](duration time) {
+            seen.clear();
+            machine.restore(saved);
+            machine.spend(time);
+            (void)machine.save_and_disable();
+            return seen;
+        };
+        laws::check_deadline_timer(machine, machine, pass, nanoseconds(1));
+        checked = true;
+    });
+    machine.run();
+    CHECK(checked);
 }

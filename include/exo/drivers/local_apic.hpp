@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 
@@ -78,18 +79,17 @@ public:
         return read(x86_64::local_apic_register::error_status);
     }
 
-    // Counts down from `ticks` once and then raises `vector`; 0 stops.
-    void start_timer(std::uint32_t ticks, std::uint8_t vector) noexcept
+    // From here on the timer of this CPU raises `vector`; it is not armed. enable() leaves it in one-shot mode, raising
+    // nothing.
+    void set_timer(x86_64::local_apic_timer_mode mode, std::uint8_t vector) noexcept
     {
-        write(x86_64::local_apic_register::lvt_timer, vector);
-        write(x86_64::local_apic_register::timer_initial, ticks);
+        write(x86_64::local_apic_register::lvt_timer, static_cast<std::uint32_t>(mode) << 17 | vector);
+        msrs_.fence(); // a deadline that arrives before the mode is lost (11.5.4.1)
     }
-    // Counts down with no interrupt, to be measured.
-    void start_silent_timer(std::uint32_t ticks) noexcept
-    {
-        write(x86_64::local_apic_register::lvt_timer, x86_64::local_apic_bits::masked);
-        write(x86_64::local_apic_register::timer_initial, ticks);
-    }
+    // In one-shot mode; 0 disarms.
+    void start_timer(std::uint32_t ticks) noexcept { write(x86_64::local_apic_register::timer_initial, ticks); }
+    // In TSC-deadline mode, for when the time-stamp counter reaches `count`; 0 disarms.
+    void set_deadline(std::uint64_t count) noexcept { msrs_.write(x86_64::msr::tsc_deadline, count); }
     [[nodiscard]] std::uint32_t timer_ticks_left() noexcept { return read(x86_64::local_apic_register::timer_current); }
 
 private:
@@ -122,51 +122,76 @@ private:
     std::optional<Window> window_; // none in x2APIC mode
 };
 
-// The timer of the local APIC. Its counter has 32 bits, so a far deadline takes several interrupts: the handler asks
-// due() and passes on only the one that counts.
-template <class Apic, hal::Clock Clock>
+struct local_apic_timer_settings {
+    x86_64::local_apic_timer_mode mode{};
+    tick_rate rate; // of what the mode counts
+    std::uint8_t vector{};
+};
+
+// A deadline may be further than the counter can tell, and one that is put off may have its interrupt on the way: the
+// handler asks due() and passes on only the one that counts. `Counter()` returns the time-stamp counter.
+template <class Apic, hal::Clock Clock, std::invocable Counter>
 class local_apic_timer {
 public:
-    local_apic_timer(Apic& apic, const Clock& clock, tick_rate rate, std::uint8_t vector)
-        : apic_{apic}, clock_{clock}, rate_{rate}, vector_{vector}
+    // Further deadlines take several interrupts.
+    static constexpr duration longest_wait = seconds(2);
+
+    local_apic_timer(Apic& apic, const Clock& clock, Counter counter, const local_apic_timer_settings& settings)
+        : apic_{apic}, clock_{clock}, counter_{counter}, settings_{settings}
     {
     }
+
+    // On its CPU, before anything else.
+    void enable() noexcept { apic_.set_timer(settings_.mode, settings_.vector); }
 
     void arm(instant deadline) noexcept
     {
         deadline_ = deadline;
         if (deadline == instant::never())
-            apic_.start_timer(0, vector_);
+            disarm();
         else
             start();
     }
 
-    // In the handler of the vector: whether the deadline has come. If not, the counter runs again.
+    // In the handler of the vector: whether the deadline has come. If not, the timer runs again.
     [[nodiscard]] bool due() noexcept
     {
-        if (deadline_ == instant::never())
-            return false;
         if (clock_.now() < deadline_) {
-            start();
+            arm(deadline_);
             return false;
         }
+        deadline_ = instant::never();
         return true;
     }
 
 private:
+    [[nodiscard]] bool by_deadline() const { return settings_.mode == x86_64::local_apic_timer_mode::tsc_deadline; }
+
     void start() noexcept
     {
-        constexpr std::uint64_t most = 0xffff'ffff;
         const instant now = clock_.now();
-        const std::uint64_t wait = now < deadline_ ? deadline_.nanoseconds() - now.nanoseconds() : 0;
-        const std::uint64_t ticks = wait < most ? rate_.ticks(wait) + 1 : most;
-        apic_.start_timer(static_cast<std::uint32_t>(ticks < most ? ticks : most), vector_);
+        const duration wait = deadline_ <= now                 ? duration{}
+                              : deadline_ < now + longest_wait ? deadline_ - now
+                                                               : longest_wait;
+        const std::uint64_t ticks = settings_.rate.ticks(static_cast<std::uint64_t>(wait.nanoseconds())) + 1;
+        constexpr std::uint32_t most = 0xffff'ffff;
+        if (by_deadline())
+            apic_.set_deadline(counter_() + ticks);
+        else
+            apic_.start_timer(ticks < most ? static_cast<std::uint32_t>(ticks) : most);
+    }
+    void disarm() noexcept
+    {
+        if (by_deadline())
+            apic_.set_deadline(0);
+        else
+            apic_.start_timer(0);
     }
 
     Apic& apic_;
     const Clock& clock_;
-    tick_rate rate_;
-    std::uint8_t vector_;
+    [[no_unique_address]] Counter counter_;
+    local_apic_timer_settings settings_;
     instant deadline_{instant::never()};
 };
 

@@ -36,10 +36,12 @@ inline constexpr std::uint32_t timer_divide = 0x3e0;
 namespace local_apic_bits {
 inline constexpr std::uint32_t software_enable = 1u << 8; // in the spurious register
 inline constexpr std::uint32_t masked = 1u << 16;         // in each local vector
-inline constexpr std::uint32_t timer_tsc_deadline = 2u << 17;
 inline constexpr std::uint32_t deliver_nmi = 4u << 8;
 inline constexpr std::uint32_t divide_by_1 = 0xb;
 } // namespace local_apic_bits
+
+// What the timer counts (11.5.4): its own counter down to 0, once, or the time-stamp counter up to a deadline.
+enum class local_apic_timer_mode : std::uint8_t { one_shot = 0, tsc_deadline = 2 };
 
 // Whether 8 bits can name a CPU, as in xAPIC mode, I/O APICs and message-signalled interrupts: 255 is all.
 [[nodiscard]] constexpr bool fits_in_8_bits(std::uint32_t apic_id) { return apic_id < 0xff; }

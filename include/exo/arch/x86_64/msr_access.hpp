@@ -13,10 +13,20 @@
 namespace exo::x86_64 {
 
 template <class T>
-concept MsrAccess = requires(T& msrs, std::uint32_t number, std::uint64_t value) {
-    { msrs.read(number) } noexcept -> std::same_as<std::uint64_t>;
-    { msrs.write(number, value) } noexcept -> std::same_as<void>;
-    { msrs.fence() } noexcept -> std::same_as<void>;
+concept MsrAccess = requires(T& msrs, std::uint32_t number, std::uint64_t value)
+{
+    {
+        msrs.read(number)
+    }
+    noexcept->std::same_as<std::uint64_t>;
+    {
+        msrs.write(number, value)
+    }
+    noexcept->std::same_as<void>;
+    {
+        msrs.fence()
+    }
+    noexcept->std::same_as<void>;
 };
 
 } // namespace exo::x86_64
