@@ -9,7 +9,9 @@
 #include <vector>
 
 #include <exo/arch/x86_64/cpu_topology.hpp>
+#include <exo/drivers/acpi/hpet_table.hpp>
 #include <exo/drivers/acpi/madt.hpp>
+#include <exo/drivers/acpi/pm_timer.hpp>
 #include <exo/drivers/acpi/srat.hpp>
 
 #include "acpi_tables.hpp"
@@ -346,4 +348,70 @@ TEST_CASE("MADT, SRAT and CPUID together are a topology")
     laws::check_topology(two_nodes_in_it);
     CHECK(two_nodes_in_it.level_count() == 3);
     CHECK(two_nodes_in_it.domain(0, 1) == set({0, 5, 6, 7}));
+}
+
+namespace {
+
+void put(table& bytes, std::size_t at, std::uint64_t value, unsigned size)
+{
+    for (unsigned i = 0; i < size; ++i)
+        bytes[at + i] = static_cast<std::byte>(value >> 8 * i & 0xff);
+}
+table hpet_table(std::uint64_t address, unsigned space = 0)
+{
+    table bytes(56);
+    put(bytes, 36, 0x8086'a201, 4);
+    put(bytes, 40, space, 1);
+    put(bytes, 44, address, 8);
+    return bytes;
+}
+table fadt(std::uint32_t port, unsigned flags, std::size_t size = 116)
+{
+    table bytes(size);
+    put(bytes, 76, port, 4);
+    put(bytes, 91, 4, 1);
+    put(bytes, 112, flags, 4);
+    return bytes;
+}
+
+} // namespace
+
+TEST_CASE("HPET table: registers in memory, or none")
+{
+    CHECK(acpi::hpet_registers(hpet_table(0xfed0'0000)) == phys_addr{0xfed0'0000});
+    CHECK(acpi::hpet_registers(hpet_table(0x12'3456'7c00)) == phys_addr{0x12'3456'7c00});
+    for (const std::uint64_t address : {std::uint64_t{0}, std::uint64_t{0xfed0'0004}, std::uint64_t{1} << 52})
+        CHECK(!acpi::hpet_registers(hpet_table(address)));
+    CHECK(!acpi::hpet_registers(hpet_table(0xfed0'0000, 1)));
+    const table good = hpet_table(0xfed0'0000);
+    for (std::size_t size = 0; size < good.size(); ++size)
+        CHECK(!acpi::hpet_registers(table(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size))));
+}
+
+TEST_CASE("FADT: the PM timer's port and width, by either address, or none")
+{
+    const auto timer = acpi::pm_timer::find(fadt(0x608, 0));
+    REQUIRE(timer);
+    CHECK(timer->port == 0x608);
+    CHECK(timer->bits == 24);
+    CHECK(acpi::pm_timer::find(fadt(0x608, 1u << 8))->bits == 32);
+    CHECK(!acpi::pm_timer::find(fadt(0, 0)));
+    CHECK(!acpi::pm_timer::find(fadt(0xfffd, 0)));
+    CHECK(!acpi::pm_timer::find(fadt(0x1'0608, 0)));
+    table no_length = fadt(0x608, 0);
+    put(no_length, 91, 0, 1);
+    CHECK(!acpi::pm_timer::find(no_length));
+
+    table extended = fadt(0, 0, 244);
+    CHECK(!acpi::pm_timer::find(extended));
+    put(extended, 208, 1, 1);
+    put(extended, 212, 0x808, 8);
+    CHECK(acpi::pm_timer::find(extended)->port == 0x808);
+    put(extended, 208, 0, 1); // in memory
+    CHECK(!acpi::pm_timer::find(extended));
+    const table good = fadt(0x608, 0, 220);
+    for (std::size_t size = 0; size < 116; ++size)
+        CHECK(!acpi::pm_timer::find(table(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size))));
+    for (std::size_t size = 116; size < good.size(); ++size)
+        CHECK(acpi::pm_timer::find(table(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size))));
 }

@@ -1,5 +1,6 @@
-// What firmware says of CPUs, to the topology that is made of it. The input: the APIC id of the CPU that boots, how ids
-// are split (a byte each), the size of the MADT (two bytes), the MADT, the SRAT.
+// What firmware says of CPUs, to the topology that is made of it, and of timers. The input: the APIC id of the CPU that
+// boots, how ids are split (a byte each), the size of the MADT (two bytes), the MADT, and what is taken for the SRAT,
+// the HPET's table and the FADT.
 
 #include <cstddef>
 #include <cstdint>
@@ -8,7 +9,9 @@
 
 #include <exo/arch/x86_64/cpu_topology.hpp>
 #include <exo/base/check.hpp>
+#include <exo/drivers/acpi/hpet_table.hpp>
 #include <exo/drivers/acpi/madt.hpp>
+#include <exo/drivers/acpi/pm_timer.hpp>
 #include <exo/drivers/acpi/srat.hpp>
 
 using namespace exo;
@@ -29,6 +32,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto tables = std::as_bytes(std::span{data, size}).subspan(head);
     const std::size_t wanted = data[2] | data[3] << 8, madt_size = wanted < tables.size() ? wanted : tables.size();
     const auto madt = copy(tables.first(madt_size)), srat = copy(tables.subspan(madt_size));
+    if (const auto at = acpi::hpet_registers(srat))
+        EXO_CHECK(at->value() != 0 && at->is_aligned(acpi::hpet_bytes));
+    if (const auto timer = acpi::pm_timer::find(srat))
+        EXO_CHECK(timer->port != 0 && (timer->bits == 24 || timer->bits == 32));
     const unsigned core_shift = data[1] & 0xf;
     const x86_64::apic_id_layout ids{core_shift, core_shift + (data[1] >> 4)};
 

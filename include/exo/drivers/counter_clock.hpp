@@ -49,13 +49,26 @@ public:
     // Reads zero when the counter stands at `zero`.
     counter_clock(Counter counter, tick_rate rate, std::uint64_t zero) : counter_{counter}, rate_{rate}, zero_{zero} {}
 
-    [[nodiscard]] instant now() const noexcept { return instant{rate_.nanoseconds(counter_() - zero_)}; }
+    // Goes on from where it stands, by another counter. Nobody reads it meanwhile.
+    void go_on_by(Counter counter, tick_rate rate) noexcept
+    {
+        begin_ = now();
+        counter_ = counter;
+        rate_ = rate;
+        zero_ = counter_();
+    }
+
+    [[nodiscard]] instant now() const noexcept
+    {
+        return instant{begin_.nanoseconds() + rate_.nanoseconds(counter_() - zero_)};
+    }
     [[nodiscard]] const tick_rate& rate() const { return rate_; }
 
 private:
     [[no_unique_address]] Counter counter_;
     tick_rate rate_;
     std::uint64_t zero_;
+    instant begin_{}; // its reading at zero_
 };
 
 } // namespace exo::drivers

@@ -40,6 +40,10 @@ struct cpu_features {
     std::array<char, 12> vendor{};
     std::array<char, 48> brand{};
 
+    // Whether the time-stamp counter goes on at one rate in every state of the CPU (SDM volume 3, 18.17.1). A virtual
+    // machine's does, whether it says so or not, as long as it stays on its host.
+    [[nodiscard]] constexpr bool constant_tsc() const { return invariant_tsc || hypervisor; }
+
     [[nodiscard]] constexpr std::string_view vendor_name() const { return {vendor.data(), vendor.size()}; }
     [[nodiscard]] constexpr std::string_view brand_name() const
     {
