@@ -4,6 +4,7 @@
 
 #include <exo/arch/x86_64/apic.hpp>
 #include <exo/arch/x86_64/apic_id.hpp>
+#include <exo/drivers/acpi/hpet_table.hpp>
 #include <exo/drivers/fw_cfg.hpp>
 #include <exo/drivers/pci.hpp>
 #include <exo/drivers/pic.hpp>
@@ -24,10 +25,6 @@ namespace {
 
 constexpr x86_64::port_registers all_ports{0};
 constexpr std::uint16_t fw_cfg_port = 0x510, rtc_port = 0x70;
-
-// Long enough to tell a part in a thousand: reading either takes about a microsecond.
-constexpr auto pit_ticks = static_cast<std::uint16_t>(time_reference::pit::ticks_in(milliseconds(5)));
-constexpr auto apic_timer_ticks = static_cast<std::uint16_t>(time_reference::pit::ticks_in(milliseconds(1)));
 
 // What /proc/cpuinfo shows, in Linux's words.
 struct processor_words {
@@ -78,29 +75,58 @@ result<> processor_entropy::fill(std::span<std::byte> into) noexcept
 
 machine::machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& free_memory, std::uint64_t memory_bytes,
                  std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc,
-                 const time_reference& reference)
+                 clock_calibration& calibration)
     : memory_{memory}, frames_{frames}, free_memory_{free_memory}, memory_bytes_{memory_bytes},
-      controllers_{read_acpi(rsdp)}, apic_{take_over_interrupts()}, timing_{calibrate(entry_tsc, reference)},
+      controllers_{read_acpi(rsdp, calibration)}, apic_{take_over_interrupts()}, timing_{finish(calibration,
+                                                                                                entry_tsc)},
       wall_clock_base_{drivers::read_rtc(x86_64::port_registers{rtc_port}) * 1'000'000'000 -
                        static_cast<std::int64_t>(timing_.clock.now().nanoseconds())}
 {
+    choose_time_source(true);
     user_mode_.initialize();
     describe_processor();
     read_options(loader_options);
 }
 
-drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byte> rsdp)
+drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byte> rsdp, clock_calibration& calibration)
 {
-    auto tables = drivers::acpi::tables<memory_view>::open(memory_view{&memory_}, rsdp);
+    auto tables = acpi_tables::open(memory_view{&memory_}, rsdp);
     if (!tables)
         EXO_PANIC("the firmware has no valid ACPI tables");
     const auto madt = tables->find("APIC");
     if (!madt)
         EXO_PANIC("the firmware's ACPI tables do not describe the interrupt controllers");
+    if (const auto rate = find_shared_counter(*tables)) {
+        shared_rate_ = *rate;
+        calibration.add(system_counter{&*shared_counter_}, *rate);
+    }
     soft_off_ = drivers::acpi::soft_off::find(*tables);
     if (const auto srat = tables->find("SRAT"))
         affinities_ = *srat;
     return drivers::acpi::interrupt_controllers::parse(*madt, x86_64::apic_id(x86_64::cpuid));
+}
+
+std::optional<drivers::tick_rate> machine::find_shared_counter(acpi_tables& tables)
+{
+    namespace acpi = drivers::acpi;
+    if (const auto table = tables.find("HPET")) {
+        const auto at = acpi::hpet_registers(*table);
+        const auto registers = at ? map_registers(phys_range::of_size(*at, acpi::hpet_bytes)) : fail(errors::no_device);
+        const auto opened =
+            registers ? drivers::hpet<x86_64::mmio_registers>::open(*registers) : fail(registers.error());
+        if (opened) {
+            shared_counter_.emplace(shared_registers{*opened, {}}, opened->bits());
+            shared_counter_name_ = "HPET";
+            return opened->rate();
+        }
+    }
+    const auto fadt = tables.find("FACP");
+    if (const auto timer = fadt ? acpi::pm_timer::find(*fadt) : std::nullopt) {
+        shared_counter_.emplace(shared_registers{{}, *timer}, timer->bits);
+        shared_counter_name_ = "PM timer";
+        return timer->rate();
+    }
+    return std::nullopt;
 }
 
 local_apic machine::take_over_interrupts()
@@ -203,11 +229,16 @@ void machine::number_processors(instant since)
     apic_ids_ = take<std::uint32_t>(starting_.size() + 1);
     unsigned count = 0;
     apic_ids_[count++] = apic_.id();
+    using enum drivers::starting_processor<>::phase;
+    bool in_step = true;
+    for (const auto& p : starting_)
+        in_step = in_step && (p.state() != has_come || p.in_step());
+    choose_time_source(in_step);
     for (std::size_t i = 0; i < starting_.size(); ++i) {
         const std::uint32_t id = starting_[i].apic_id();
-        using enum drivers::starting_processor<>::phase;
-        if (const auto state = starting_[i].state(); state != has_come) {
-            log_left_out(id, state == out_of_step ? "its time-stamp counter is not in step" : "it does not answer");
+        const bool counts_alike = starting_[i].in_step() || time_source_ == drivers::time_source::shared;
+        if (starting_[i].state() != has_come || !counts_alike) {
+            log_left_out(id, counts_alike ? "it does not answer" : "its time-stamp counter is not in step");
             apic_.send({.how = x86_64::interprocessor_interrupt::delivery::init}, id); // waits for a start for good
             continue;
         }
@@ -226,14 +257,17 @@ void machine::number_processors(instant since)
     topology_.emplace(x86_64::apic_id_layout::read(x86_64::cpuid), std::span{places.begin(), places.size()});
     signals_.emplace(apic_, apic_ids_);
     calls_.emplace(take<processor_calls::processor>(count), *signals_, cpu_);
-    using enum x86_64::local_apic_timer_mode;
-    const drivers::local_apic_timer_settings how =
-        features().tsc_deadline ? drivers::local_apic_timer_settings{tsc_deadline, timing_.clock.rate(), vector::timer}
-                                : drivers::local_apic_timer_settings{one_shot, timing_.apic_timer, vector::timer};
+    const bool by_tsc = time_source_ == drivers::time_source::tsc, by_deadline = by_tsc && features().tsc_deadline;
+    const drivers::local_apic_timer_settings how{.mode = by_deadline ? x86_64::local_apic_timer_mode::tsc_deadline
+                                                                     : x86_64::local_apic_timer_mode::one_shot,
+                                                 .rate = by_deadline ? timing_.rates.tsc : timing_.rates.apic_timer,
+                                                 .vector = vector::timer,
+                                                 .keeps_clock = !by_tsc && shared_counter_->wraps()};
     timer_.emplace(take<local_timer>(count, apic_, timing_.clock, time_stamp_counter{}, how));
     timer_->enable();
     if (count > 1)
         stop_others_by(apic_);
+    boot::log("exo: time is read from the ", by_tsc ? "time-stamp counters" : shared_counter_name_, "\n");
     const auto taken = static_cast<std::uint64_t>((timing_.clock.now() - since).nanoseconds()) / 1000;
     boot::log("exo: ", decimal{count}, count == 1 ? " CPU" : " CPUs", ", after ", decimal{taken}, " us\n");
 }
@@ -257,29 +291,24 @@ void machine::join() noexcept
     halt_for_good();
 }
 
-// The time-stamp counter against the PIT, and the local APIC's timer against the time-stamp counter.
-machine::timing machine::calibrate(std::uint64_t entry_tsc, time_reference reference)
+machine::timing machine::finish(clock_calibration& calibration, std::uint64_t entry_tsc)
 {
-    constexpr std::uint32_t apic_start = 0xffff'ffff;
-    constexpr unsigned attempts = 8, patience = 1'000'000;
-    for (unsigned attempt = 0; attempt < attempts; ++attempt, reference = {}) {
-        apic_.start_timer(apic_start);
-        drivers::counter_comparison apic{time_stamp_counter{}, [&] { return apic_start - apic_.timer_ticks_left(); }};
-        const unsigned apic_done = reference.pit_ticks() + apic_timer_ticks;
-        const unsigned done = apic_done < pit_ticks ? pit_ticks : apic_done;
-        for (unsigned i = 0; i < patience && reference.pit_ticks() < done && !reference.ran_out(); ++i) {
-        }
-        const auto passed = reference.elapsed();
-        const auto apic_passed = apic.elapsed();
-        apic_.start_timer(0);
-        if (reference.ran_out() || passed.coarse < pit_ticks || passed.fine == 0 || apic_passed.coarse == 0)
-            continue;
-        const duration span = time_reference::pit::span_of(static_cast<std::uint16_t>(passed.coarse));
-        const clock_type clock{{}, drivers::tick_rate{passed.fine, span}, entry_tsc};
-        const auto apic_span = static_cast<std::int64_t>(clock.rate().nanoseconds(apic_passed.fine));
-        return {clock, drivers::tick_rate{apic_passed.coarse, duration{apic_span}}};
+    const auto rates = calibration.finish(apic_);
+    if (!rates)
+        EXO_PANIC("the PIT, the time-stamp counter or the local APIC's timer stands still");
+    if (shared_counter_ && !rates->shared_is_sound) {
+        boot::log("exo: the counter that ACPI names does not count as it says, and is left out\n");
+        shared_counter_.reset();
     }
-    EXO_PANIC("the PIT, the time-stamp counter or the local APIC's timer stands still");
+    return {*rates, clock_type{{}, rates->tsc, entry_tsc}};
+}
+
+void machine::choose_time_source(bool cpus_are_in_step)
+{
+    const auto source = drivers::choose_time_source(features(), cpus_are_in_step, shared_counter_.has_value());
+    if (source == drivers::time_source::shared && time_source_ != source)
+        timing_.clock.go_on_by({&*shared_counter_}, shared_rate_);
+    time_source_ = source;
 }
 
 // The loader's command line, then what QEMU's fw_cfg adds. The text lives in frames that are never given back.
@@ -339,7 +368,12 @@ void machine::describe_processor()
 processor_description machine::processor(std::size_t) noexcept
 {
     const auto& f = features();
-    return {f.vendor_name(), f.brand_name(), f.family(), f.model(), f.stepping(), timing_.clock.rate().hertz(),
+    return {f.vendor_name(),
+            f.brand_name(),
+            f.family(),
+            f.model(),
+            f.stepping(),
+            timing_.rates.tsc.hertz(),
             {processor_flags.text, processor_flags.size}};
 }
 

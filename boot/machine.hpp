@@ -17,16 +17,19 @@
 #include <exo/base/allocator.hpp>
 #include <exo/base/static_vector.hpp>
 #include <exo/drivers/acpi/madt.hpp>
+#include <exo/drivers/acpi/pm_timer.hpp>
 #include <exo/drivers/acpi/soft_off.hpp>
 #include <exo/drivers/acpi/srat.hpp>
 #include <exo/drivers/acpi/tables.hpp>
+#include <exo/drivers/calibration.hpp>
 #include <exo/drivers/counter_clock.hpp>
-#include <exo/drivers/counter_comparison.hpp>
+#include <exo/drivers/hpet.hpp>
 #include <exo/drivers/io_apic.hpp>
 #include <exo/drivers/local_apic.hpp>
-#include <exo/drivers/pit.hpp>
 #include <exo/drivers/processor_startup.hpp>
+#include <exo/drivers/time_source.hpp>
 #include <exo/drivers/virtio_blk.hpp>
+#include <exo/drivers/wrapping_counter.hpp>
 #include <exo/mm/heap_policy.hpp>
 #include <exo/platform.hpp>
 
@@ -62,41 +65,29 @@ struct time_stamp_counter {
     std::uint64_t operator()() const noexcept { return x86_64::read_tsc(); }
 };
 
-// The time-stamp counter beside the PIT, while boot goes on.
-class time_reference {
-public:
-    using pit = drivers::pit<x86_64::port_registers>;
+// The HPET, or the PM timer where there is none.
+struct shared_registers {
+    std::optional<drivers::hpet<x86_64::mmio_registers>> hpet;
+    drivers::acpi::pm_timer pm_timer;
 
-    time_reference() : comparison_{{}, {started()}} {}
-
-    // Since construction, in ticks of the PIT. Wrong once ran_out() says so, after 54 ms.
-    [[nodiscard]] std::uint16_t pit_ticks() noexcept { return pit{ports}.elapsed(); }
-    // The same in ticks of both.
-    [[nodiscard]] auto elapsed() noexcept { return comparison_.elapsed(); }
-    [[nodiscard]] bool ran_out() noexcept { return pit{ports}.ran_out(); }
-
-private:
-    static constexpr x86_64::port_registers ports{0};
-    struct pit_counter {
-        pit timer;
-        std::uint64_t operator()() noexcept { return timer.elapsed(); }
-    };
-    [[nodiscard]] static pit started() noexcept
-    {
-        pit timer{ports};
-        timer.start();
-        return timer;
-    }
-
-    drivers::counter_comparison<time_stamp_counter, pit_counter> comparison_;
+    std::uint64_t operator()() noexcept { return hpet ? hpet->count() : pm_timer.count(x86_64::port_registers{0}); }
 };
+using shared_counter = drivers::wrapping_counter<shared_registers>;
+
+// What the clock reads: a counter that the CPUs share, or each its own.
+struct system_counter {
+    shared_counter* shared{};
+
+    std::uint64_t operator()() const noexcept { return shared ? (*shared)() : time_stamp_counter{}(); }
+};
+using clock_calibration = drivers::calibration<x86_64::port_registers, time_stamp_counter, system_counter>;
 
 class machine {
 public:
     using interrupts_type = interrupt_flag;
     using cpu_type = this_cpu_number;
     using phys_type = direct_map;
-    using clock_type = drivers::counter_clock<time_stamp_counter>;
+    using clock_type = drivers::counter_clock<system_counter>;
     using user_mode_type = ring3_mode;
     using entropy_type = processor_entropy;
     using format_type = x86_64::paging_4_level;
@@ -117,11 +108,10 @@ public:
     using disk_type = drivers::virtio_blk<x86_64::mmio_registers, direct_map>;
 
     // `free_memory` is what boot left over; `loader_options` and `rsdp` come from the boot loader, and are copied.
-    // The kernel's tables and descriptors are loaded. Takes the interrupt controllers over and calibrates the clocks,
-    // against what has run since `reference` was made.
+    // The kernel's tables and descriptors are loaded. Takes the interrupt controllers over and finishes `calibration`.
     machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& free_memory, std::uint64_t memory_bytes,
             std::string_view loader_options, std::span<const std::byte> rsdp, std::uint64_t entry_tsc,
-            const time_reference& reference);
+            clock_calibration& calibration);
     machine(const machine&) = delete;
     machine& operator=(const machine&) = delete;
 
@@ -199,21 +189,26 @@ private:
     static constexpr std::size_t most_disks = 8;
 
     struct timing {
+        drivers::counter_rates rates;
         clock_type clock;
-        drivers::tick_rate apic_timer;
     };
     struct memory_view {
         kernel_memory* memory;
         std::span<const std::byte> operator()(phys_addr at, std::size_t bytes) const { return memory->view(at, bytes); }
     };
 
-    [[nodiscard]] drivers::acpi::interrupt_controllers read_acpi(std::span<const std::byte> rsdp);
+    using acpi_tables = drivers::acpi::tables<memory_view>;
+    [[nodiscard]] drivers::acpi::interrupt_controllers read_acpi(std::span<const std::byte> rsdp,
+                                                                 clock_calibration& calibration);
+    // The rate of the shared counter, if there is one.
+    [[nodiscard]] std::optional<drivers::tick_rate> find_shared_counter(acpi_tables& tables);
     [[nodiscard]] local_apic take_over_interrupts();
     template <class T, class... Args>
     [[nodiscard]] std::span<T> take(std::size_t count, Args&&... args);
     void start_processors(phys_addr startup, std::span<const std::uint32_t> others);
     void number_processors(instant since);
-    [[nodiscard]] timing calibrate(std::uint64_t entry_tsc, time_reference reference);
+    [[nodiscard]] timing finish(clock_calibration& calibration, std::uint64_t entry_tsc);
+    void choose_time_source(bool cpus_are_in_step);
     void read_options(std::string_view loader_options);
     void describe_processor();
     void find_disks(const disk_type::environment& around);
@@ -238,14 +233,17 @@ private:
     log_sink log_;
     console_sink console_;
 
-    // In this order: what fills controllers_ also fills soft_off_ and affinities_, and what makes apic_ fills
-    // io_apics_.
+    // In this order: what fills controllers_ also fills what is before it, and what makes apic_ fills io_apics_.
+    std::optional<shared_counter> shared_counter_;
+    drivers::tick_rate shared_rate_;
+    std::string_view shared_counter_name_;
     std::optional<drivers::acpi::soft_off> soft_off_;
     std::span<const std::byte> affinities_; // the SRAT, if there is one
     drivers::acpi::interrupt_controllers controllers_;
     static_vector<drivers::io_apic<x86_64::mmio_registers>, 8> io_apics_;
     local_apic apic_;
     timing timing_;
+    drivers::time_source time_source_{drivers::time_source::tsc};
     std::int64_t wall_clock_base_;
     boot_options options_;
     static_vector<owned<disk_type>, most_disks> disks_;

@@ -242,7 +242,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
     boot::serial_port{x86_64::port_registers{boot::log_port}}.initialize();
     boot::find_features();
     boot::enable_features();
-    const boot::time_reference reference;
+    boot::clock_calibration calibration{x86_64::port_registers{0}, {}};
 
     // Nothing is allocated before all that the loader said is copied: its memory is free like any other.
     if (information_at >= boot::layout::entry_map_end.value())
@@ -298,10 +298,9 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
     }
     boot::install_descriptors(boot::boot_cpu(), stacks);
 
-    the_machine = &machine_storage.emplace(memory, frames, free_memory, memory_bytes,
-                                           std::string_view{command_line, options.size()},
-                                           std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc,
-                                           reference);
+    the_machine = &machine_storage.emplace(
+        memory, frames, free_memory, memory_bytes, std::string_view{command_line, options.size()},
+        std::span<const std::byte>{rsdp, root_pointer.size()}, entry_tsc, calibration);
     the_machine->start_processors(drivers::find_startup_page(ram.ranges()));
     the_kernel = &kernel_storage.emplace(*the_machine);
     overwrite_leftover_code(the_kernel->frames());

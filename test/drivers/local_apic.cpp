@@ -339,3 +339,32 @@ TEST_CASE("local APIC timer: an interrupt that is on its way when the deadline i
     CHECK(timer.due());
     CHECK_FALSE(timer.due()); // nor is it due twice
 }
+
+TEST_CASE("local APIC timer: where the clock has to be read, it never rests")
+{
+    using enum x86_64::local_apic_timer_mode;
+    one_cpu cpu{false};
+    local_apic_timer timer{
+        cpu.apic, cpu.clock, one_cpu::counter{&cpu.model},
+        local_apic_timer_settings{one_shot, tick_rate{cpu.model.timer_hertz, seconds(1)}, 0x30, true}};
+    timer.enable();
+    const auto rests_for = [&] {
+        const instant since = cpu.clock.now();
+        REQUIRE(cpu.model.run_until_interrupt(seconds(10)));
+        return cpu.clock.now() - since;
+    };
+    constexpr duration longest = timer.longest_wait + microseconds(1);
+    CHECK(rests_for() <= longest); // never armed
+    CHECK_FALSE(timer.due());
+    CHECK(rests_for() <= longest);
+    CHECK_FALSE(timer.due());
+    timer.arm(cpu.clock.now() + milliseconds(1));
+    CHECK(rests_for() <= milliseconds(2));
+    CHECK(timer.due());
+    CHECK(rests_for() <= longest); // not armed again
+    CHECK_FALSE(timer.due());
+    timer.arm(cpu.clock.now() + milliseconds(1));
+    timer.arm(instant::never());
+    CHECK(rests_for() >= seconds(1));
+    CHECK_FALSE(timer.due());
+}

@@ -12,8 +12,8 @@
 
 namespace laws {
 
-// Called with interrupts off, on one CPU. `pass(time)` lets time go on with interrupts on, and returns when `clock` said
-// that a timer interrupt arrived, for each. `soon` is by how much one may be late.
+// Called with interrupts off, on one CPU. `pass(time)` lets time go on with interrupts on, and returns when `clock`
+// said that a timer interrupt arrived, for each. `soon` is by how much one may be late.
 template <exo::hal::DeadlineTimer Timer, exo::hal::Clock Clock, class Pass>
 void check_deadline_timer(Timer& timer, const Clock& clock, Pass pass, exo::duration soon)
 {

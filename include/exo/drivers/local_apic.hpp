@@ -126,6 +126,7 @@ struct local_apic_timer_settings {
     x86_64::local_apic_timer_mode mode{};
     tick_rate rate; // of what the mode counts
     std::uint8_t vector{};
+    bool keeps_clock{}; // which loses count when it is not read every few seconds: the timer never rests then
 };
 
 // A deadline may be further than the counter can tell, and one that is put off may have its interrupt on the way: the
@@ -142,12 +143,16 @@ public:
     }
 
     // On its CPU, before anything else.
-    void enable() noexcept { apic_.set_timer(settings_.mode, settings_.vector); }
+    void enable() noexcept
+    {
+        apic_.set_timer(settings_.mode, settings_.vector);
+        arm(instant::never());
+    }
 
     void arm(instant deadline) noexcept
     {
         deadline_ = deadline;
-        if (deadline == instant::never())
+        if (deadline == instant::never() && !settings_.keeps_clock)
             disarm();
         else
             start();
@@ -156,12 +161,12 @@ public:
     // In the handler of the vector: whether the deadline has come. If not, the timer runs again.
     [[nodiscard]] bool due() noexcept
     {
-        if (clock_.now() < deadline_) {
+        const bool come = clock_.now() >= deadline_;
+        if (come)
+            deadline_ = instant::never();
+        if (!come || settings_.keeps_clock)
             arm(deadline_);
-            return false;
-        }
-        deadline_ = instant::never();
-        return true;
+        return come;
     }
 
 private:

@@ -3,8 +3,8 @@
 // that a second one those that have not come yet.
 //
 // A CPU that is late may come at any moment: it is taken, or halts for good, but is never both given up and running.
-// One whose counter is not in step with the boot CPU's is not taken either: a clock that reads it would go backward
-// between them.
+// Whether its counter is in step with the boot CPU's is found out meanwhile: a clock that reads one that is not would
+// go backward between them.
 
 #pragma once
 
@@ -31,12 +31,7 @@ using shown_count = typename Atomics::template atomic<std::uint64_t>;
 template <hal::Atomics Atomics = hal::standard_atomics>
 class starting_processor {
 public:
-    enum class phase : std::uint8_t {
-        waits,
-        has_come,
-        out_of_step, // it counts time otherwise
-        given_up,
-    };
+    enum class phase : std::uint8_t { waits, has_come, given_up };
 
     starting_processor() = default;
     explicit starting_processor(std::uint32_t apic_id) : apic_id_{apic_id} {}
@@ -45,9 +40,10 @@ public:
 
     [[nodiscard]] std::uint32_t apic_id() const { return apic_id_; }
     [[nodiscard]] phase state() const noexcept { return state_.load(std::memory_order_acquire); }
+    // Of one that has come.
+    [[nodiscard]] bool in_step() const noexcept { return !out_of_step_.load(std::memory_order_acquire); }
 
-    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt. One that is found
-    // out of step afterwards is for the boot CPU to reset.
+    // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt.
     template <std::invocable Counter>
     [[nodiscard]] bool come(const shown_count<Atomics>& reference, Counter counter) noexcept
     {
@@ -59,25 +55,23 @@ public:
             behind = behind || here < there;
             count_.store(here, std::memory_order_release);
         }
-        if (!behind && leave_waiting(phase::has_come))
-            return true;
         if (behind)
-            leave_waiting(phase::out_of_step);
-        return false;
+            out_of_step_.store(true, std::memory_order_release);
+        return leave_waiting(phase::has_come);
     }
     // By who waits for it. It is out of step if it is ahead of a count that is read after its own.
     template <std::invocable Counter>
     void compare(Counter counter) noexcept
     {
         const std::uint64_t there = count_.load(std::memory_order_acquire);
-        if (counter() < there && !leave_waiting(phase::out_of_step) && state() == phase::has_come)
-            state_.store(phase::out_of_step, std::memory_order_release);
+        if (counter() < there)
+            out_of_step_.store(true, std::memory_order_release);
     }
     // By who waits for it. One that came in the last moment stays.
-    void give_up() noexcept { leave_waiting(phase::given_up); }
+    void give_up() noexcept { (void)leave_waiting(phase::given_up); }
 
 private:
-    bool leave_waiting(phase next) noexcept
+    [[nodiscard]] bool leave_waiting(phase next) noexcept
     {
         auto expected = phase::waits;
         return state_.compare_exchange_strong(expected, next, std::memory_order_acq_rel, std::memory_order_acquire);
@@ -86,6 +80,7 @@ private:
     std::uint32_t apic_id_{};
     typename Atomics::template atomic<phase> state_{phase::waits};
     typename Atomics::template atomic<std::uint64_t> count_{};
+    typename Atomics::template atomic<bool> out_of_step_{};
 };
 
 inline constexpr duration init_delay = milliseconds(10);
