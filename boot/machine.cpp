@@ -441,7 +441,8 @@ std::span<const std::byte> machine::read_console(std::span<std::byte> into) noex
 
 void machine::on_apic_error() noexcept
 {
-    boot::log("exo: local APIC errors ", hexadecimal{apic_.take_errors()}, "\n");
+    if (const auto kinds = stray_interrupts_.on_error(apic_))
+        boot::log("exo: CPU ", decimal{cpu_number()}, ": local APIC errors ", hexadecimal{kinds}, "\n");
 }
 
 // The status has been reported on the log: 8 bits of it do not fit into QEMU's exit status.

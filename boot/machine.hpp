@@ -27,6 +27,7 @@
 #include <exo/drivers/io_apic.hpp>
 #include <exo/drivers/local_apic.hpp>
 #include <exo/drivers/processor_startup.hpp>
+#include <exo/drivers/stray_interrupts.hpp>
 #include <exo/drivers/time_source.hpp>
 #include <exo/drivers/virtio_blk.hpp>
 #include <exo/drivers/wrapping_counter.hpp>
@@ -158,6 +159,7 @@ public:
     void attach(Kernel& kernel)
     {
         frames_.switch_to(kernel.frames());
+        kernel.metrics().add(stray_metrics_);
         if (cpu_count() > 1)
             memory_.call_others(*calls_);
         released_.store(true, std::memory_order_release);
@@ -182,6 +184,7 @@ public:
             disks_[index]->on_interrupt();
     }
     void on_apic_error() noexcept;
+    void on_spurious_interrupt() noexcept { stray_interrupts_.on_spurious(); }
     // What was typed on the console, up to the size of `into`.
     [[nodiscard]] std::span<const std::byte> read_console(std::span<std::byte> into) noexcept;
 
@@ -262,6 +265,9 @@ private:
     std::optional<processor_signals> signals_;
     std::optional<ipi_type> calls_;
     std::optional<timer_type> timer_;
+    using strays = drivers::stray_interrupts<trace::recording>;
+    strays stray_interrupts_;
+    trace::table_source<strays> stray_metrics_{strays::table, stray_interrupts_};
     std::atomic<bool> released_{};
 };
 static_assert(Platform<machine>);

@@ -152,8 +152,10 @@ void on_exception(x86_64::trap_frame& f)
 
 void on_interrupt(std::uint64_t vector, proc::processor_mode interrupted)
 {
-    if (vector == boot::vector::spurious || vector < boot::vector::timer)
-        return; // neither is acknowledged
+    if (vector == boot::vector::spurious || vector < boot::vector::timer) {
+        the_machine->on_spurious_interrupt(); // neither is acknowledged
+        return;
+    }
     the_machine->end_of_interrupt();
     if (vector == boot::vector::timer) {
         if (the_machine->timer().due())

@@ -218,7 +218,8 @@ TEST_CASE("calibration: where boot took longer than a counter can tell, it begin
             CAPTURE(took);
             CAPTURE(shared);
             world w;
-            const auto [rates, waited] = calibrate(w, shared ? std::optional{hpet_says} : std::nullopt, took / 2, took / 2);
+            const auto [rates, waited] =
+                calibrate(w, shared ? std::optional{hpet_says} : std::nullopt, took / 2, took / 2);
             REQUIRE(rates);
             CHECK(rates->shared_is_sound == shared);
             CHECK(parts_per_million(rates->tsc, w.tsc_hertz) < 100);
@@ -259,12 +260,18 @@ struct hpet_model final : device {
         if (configuration & 1)
             count += step;
         switch (offset) {
-        case 0x000: return capabilities;
-        case 0x004: return period;
-        case 0x010: return configuration;
-        case 0x0f0: return static_cast<std::uint32_t>(count);
-        case 0x0f4: return static_cast<std::uint32_t>(count >> 32);
-        default: FAIL("no such register");
+        case 0x000:
+            return capabilities;
+        case 0x004:
+            return period;
+        case 0x010:
+            return configuration;
+        case 0x0f0:
+            return static_cast<std::uint32_t>(count);
+        case 0x0f4:
+            return static_cast<std::uint32_t>(count >> 32);
+        default:
+            FAIL("no such register");
         }
         return 0;
     }
@@ -323,7 +330,8 @@ TEST_CASE("a counter that wraps is one that does not, if it is read once a round
         wrapping_counter counter{[&] { return (count & (round - 1)) | garbage; }, bits};
         CHECK(counter.wraps());
         const std::uint64_t base = counter() - count;
-        for (const std::uint64_t step : {std::uint64_t{0}, std::uint64_t{1}, round / 2, round - 1, round - 1, round - 12}) {
+        for (const std::uint64_t step :
+             {std::uint64_t{0}, std::uint64_t{1}, round / 2, round - 1, round - 1, round - 12}) {
             count += step;
             CHECK(counter() - base == count);
         }

@@ -4,10 +4,12 @@
 
 #include <map>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include <exo/drivers/counter_clock.hpp>
 #include <exo/drivers/local_apic.hpp>
+#include <exo/drivers/stray_interrupts.hpp>
 
 #include "device_model.hpp"
 #include "laws/deadline_timer_laws.hpp"
@@ -41,6 +43,7 @@ struct local_apic_model final : device {
     std::map<std::uint32_t, std::uint32_t> values;
     std::vector<sent> log;
     unsigned ends{}, pending{};
+    std::uint32_t errors{};    // which a write shows
     bool stores_visible{true}; // what this CPU has stored, by others
 
     // The timer. What is written through the window reaches it at the next fence, which is as late as it may be.
@@ -169,7 +172,7 @@ private:
             offset_of::lvt_error,     offset_of::lvt_performance,  offset_of::timer_initial, offset_of::timer_divide};
         REQUIRE(writable.contains(offset));
         REQUIRE((value == 0 || (offset != offset_of::end_of_interrupt && offset != offset_of::error_status)));
-        values[offset] = value;
+        values[offset] = offset == offset_of::error_status ? std::exchange(errors, 0) : value;
         ends += offset == offset_of::end_of_interrupt;
         if (offset == offset_of::timer_initial && (values[offset_of::lvt_timer] >> 17 & 3) == 0)
             fires = value == 0 ? never : time + value * (1e9 / timer_hertz);
@@ -221,8 +224,9 @@ TEST_CASE("local APIC: enabled in either mode with its sources masked, whatever 
         CHECK(model.values[offset_of::lvt_timer] == x86_64::local_apic_bits::masked);
         CHECK(apic.id() == 7);
         CHECK(model.ends == 1);
-        model.values[offset_of::error_status] = 0x40;
-        CHECK(apic.take_errors() == 0); // the model latches no others
+        model.errors = 0x40;
+        CHECK(apic.take_errors() == 0x40);
+        CHECK(apic.take_errors() == 0);
     }
 }
 
@@ -367,4 +371,24 @@ TEST_CASE("local APIC timer: where the clock has to be read, it never rests")
     timer.arm(instant::never());
     CHECK(rests_for() >= seconds(1));
     CHECK_FALSE(timer.due());
+}
+
+TEST_CASE("spurious interrupts and errors are counted, and each kind of error told once")
+{
+    local_apic_model models[] = {local_apic_model{0}, local_apic_model{1}};
+    apic_type apics[] = {in_xapic_mode(models[0]), in_xapic_mode(models[1])};
+    stray_interrupts<trace::recording> strays;
+    trace::table_source<stray_interrupts<trace::recording>> metrics{stray_interrupts<trace::recording>::table, strays};
+    trace::registry all;
+    all.add(metrics);
+
+    strays.on_spurious();
+    models[0].errors = 0x60;
+    CHECK(strays.on_error(apics[0]) == 0x60);
+    models[1].errors = 0x64;
+    CHECK(strays.on_error(apics[1]) == 0x04);
+    models[0].errors = 0x44;
+    CHECK(strays.on_error(apics[0]) == 0);
+    CHECK(all.value("exo_drivers_spurious_interrupts_total") == 1);
+    CHECK(all.value("exo_drivers_apic_errors_total") == 3);
 }

@@ -1,9 +1,9 @@
 // The rates of a CPU's own counters, the time-stamp counter and the local APIC's timer, by one whose rate is known: a
 // counter that the CPUs share (HPET, PM timer) if the PIT bears its rate out, else the PIT.
 //
-// It goes on beside boot, and only what is missing at the end is waited for. A rate is good to 100 ppm after 10,000 times
-// what both readings may be off together: a tick, and a quarter of a microsecond because looking takes time. That makes
-// 3 ms for the HPET, 5 ms for the PM timer, and 10 ms for the PIT.
+// It goes on beside boot, and only what is missing at the end is waited for. A rate is good to 100 ppm after 10,000
+// times what both readings may be off together: a tick, and a quarter of a microsecond because looking takes time. That
+// makes 3 ms for the HPET, 5 ms for the PM timer, and 10 ms for the PIT.
 
 #pragma once
 
@@ -112,18 +112,13 @@ private:
             const duration done = later(shared_->enough(), shared_span() + span_of_apic);
             const std::uint16_t since = timer().elapsed();
             const auto waited = [&] { return static_cast<std::uint16_t>(timer().elapsed() - since); };
-            for (unsigned i = 0; i < patience && shared_span() < done && waited() < ticks(most_wait); ++i) {
-            }
+            for (unsigned i = 0; i < patience && shared_span() < done && waited() < ticks(most_wait); ++i) {}
         } else {
             const std::uint64_t done = later(ticks(span_by_pit), timer().elapsed() + ticks(span_of_apic));
-            for (unsigned i = 0; i < patience && timer().elapsed() < done && !timer().ran_out(); ++i) {
-            }
+            for (unsigned i = 0; i < patience && timer().elapsed() < done && !timer().ran_out(); ++i) {}
         }
     }
-    [[nodiscard]] duration shared_span()
-    {
-        return shared_->span_of(by_shared_->elapsed().coarse);
-    }
+    [[nodiscard]] duration shared_span() { return shared_->span_of(by_shared_->elapsed().coarse); }
 
     // What the time-stamp counter's rate is by each, if enough has passed, and no more than it can tell.
     [[nodiscard]] std::optional<tick_rate> tsc_by_pit()

@@ -1,5 +1,5 @@
-// A counter of few bits as one of 64, on all CPUs: it never goes backward, and loses nothing as long as somebody reads it
-// at least once in each of its rounds.
+// A counter of few bits as one of 64, on all CPUs: it never goes backward, and loses nothing as long as somebody reads
+// it at least once in each of its rounds.
 
 #pragma once
 
