@@ -24,7 +24,7 @@ namespace exo::boot {
 namespace {
 
 constexpr x86_64::port_registers all_ports{0};
-constexpr std::uint16_t fw_cfg_port = 0x510, rtc_port = 0x70;
+constexpr std::uint16_t rtc_port = 0x70;
 
 // What /proc/cpuinfo shows, in Linux's words.
 struct processor_words {

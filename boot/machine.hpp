@@ -62,6 +62,8 @@ private:
 };
 static_assert(hal::EntropySource<processor_entropy>);
 
+inline constexpr std::uint16_t fw_cfg_port = 0x510;
+
 struct time_stamp_counter {
     std::uint64_t operator()() const noexcept { return x86_64::read_tsc(); }
 };

@@ -7,6 +7,7 @@
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/multiboot2.hpp>
 #include <exo/arch/x86_64/trap_frame.hpp>
+#include <exo/drivers/fw_cfg.hpp>
 #include <exo/kernel.hpp>
 #include <exo/mm/memory_map.hpp>
 
@@ -178,9 +179,12 @@ void on_interrupt(std::uint64_t vector, proc::processor_mode interrupted)
 
 // QEMU takes many times as long for a store to a page of which it has translated instructions, as of many where
 // firmware and loader ran, until these are overwritten. So the frames that are handed out first are overwritten before
-// that.
+// that, by QEMU's own device: it forgets a page's instructions at once, and not store by store.
 void overwrite_leftover_code(reference_kernel::frames_type& frames)
 {
+    drivers::fw_cfg config{x86_64::port_registers{boot::fw_cfg_port}, boot::direct_map{}};
+    if (!config.present())
+        return;
     constexpr std::uint64_t most = (2u << 20) >> page_shift;
     struct link {
         link* next;
@@ -191,7 +195,7 @@ void overwrite_leftover_code(reference_kernel::frames_type& frames)
         if (!f)
             break;
         std::byte* const memory = boot::direct_map{}.to_pointer(f->address());
-        std::memset(memory, 0, page_size);
+        (void)config.overwrite({memory, page_size});
         taken = ::new (static_cast<void*>(memory)) link{taken};
     }
     while (taken) {

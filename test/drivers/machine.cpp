@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
@@ -550,6 +551,10 @@ TEST_CASE("fw_cfg: files by name; a device that is absent, copies nothing or fai
     CHECK(std::string_view{all.data(), all.size()} == "echo hi");
     CHECK(config.read(*file, std::span{text}.first(3)).size() == 3);
     CHECK(config.read(*file, {}).empty());
+    std::array<std::byte, 4096> leftover;
+    leftover.fill(std::byte{0x90});
+    CHECK(config.overwrite(leftover));
+    CHECK(std::ranges::find(leftover, std::byte{0x90}) == leftover.end());
     CHECK_FALSE(config.find("opt/exo"));
     CHECK_FALSE(config.find("opt/exo/execs"));
     CHECK_FALSE(config.find(std::string(55, 'x')));
@@ -562,6 +567,7 @@ TEST_CASE("fw_cfg: files by name; a device that is absent, copies nothing or fai
     model.absent = true;
     CHECK_FALSE(config.present());
     model.fails = true;
+    CHECK_FALSE(config.overwrite(leftover));
     CHECK(config.read(*file, text).empty());
     CHECK_FALSE(config.find("opt/exo/exec"));
     model.fails = false;

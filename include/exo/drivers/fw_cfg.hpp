@@ -65,6 +65,14 @@ public:
         return into.first(copy(select | std::uint32_t{f.selector} << 16, into.data(), size) ? size : 0);
     }
 
+    // Has the device write all of `over`, at most 4 GiB, as it writes a file's bytes: what it writes is of no interest.
+    // Whether it did.
+    [[nodiscard]] bool overwrite(std::span<std::byte> over) noexcept
+    {
+        // Behind the end of an item zeros are read.
+        return copy(select | signature_item << 16, over.data(), static_cast<std::uint32_t>(over.size()));
+    }
+
 private:
     static constexpr std::uint32_t selector = 0, data = 1, command_high = 4, command_low = 8;
     static constexpr std::uint32_t failed = 1, read_item = 2, select = 8; // of a command
