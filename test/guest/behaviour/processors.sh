@@ -16,6 +16,12 @@ run_on 2
 run_on 4 --uefi
 run_on 64
 
+# 64 processes that compute spread from one CPU to 16. Where the host has less than 16 the guest's CPUs stand still for
+# most of the time that its clock tells: what 100 ms do is for test/sched/spreading.cpp.
+out=$("$exo" run --smp 16 --timeout 120 --exec '/test/spread 64 20')
+expect "status of spreading, which read: $out" $? 0
+echo "$out"
+
 "$exo" run --smp 4 --append provoke --log "$work/log" --timeout 60 --exec '
 for i in 0 1 3; do taskset -c $i sh -c "while :; do :; done" & done; taskset -c 2 /test/provoke overflow 0' >/dev/null 2>&1
 expect "status of a panic" $? 125
