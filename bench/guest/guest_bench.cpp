@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <regex.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,6 +24,7 @@ namespace {
 
 const char* self;
 int zero, null, pipe_there[2], pipe_back[2];
+long cpus;
 char buffer[64 * 1024];
 constexpr size_t page = 4096;
 
@@ -164,9 +166,99 @@ double yield_pair(long n)
     return time;
 }
 
+void run_on(size_t first, size_t count)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (size_t cpu = first; cpu < first + count; ++cpu)
+        CPU_SET(cpu, &set);
+    must(sched_setaffinity(0, sizeof set, &set) == 0, "sched_setaffinity");
+}
+
+// `time(other)` on CPU 0 while a thread of the same process runs other() on CPU 1.
+template <class Other, class Time>
+double beside(Other other, Time time)
+{
+    pthread_t thread;
+    const auto start = [](void* argument) -> void* {
+        run_on(1, 1);
+        (*static_cast<Other*>(argument))();
+        return nullptr;
+    };
+    must(pthread_create(&thread, nullptr, start, &other) == 0, "pthread_create");
+    run_on(0, 1);
+    const double taken = time();
+    must(pthread_join(thread, nullptr) == 0, "pthread_join");
+    run_on(0, static_cast<size_t>(cpus));
+    return taken;
+}
+
+// Each of two threads on two CPUs waits for the other to wake it.
+double futex_round_trip_between_cpus(long n)
+{
+    constexpr long wait_private = 128, wake_private = 129; // linux/futex.h
+    static uint32_t turn;
+    const auto wait_for_turn = [](uint32_t mine) {
+        for (uint32_t seen; (seen = __atomic_load_n(&turn, __ATOMIC_ACQUIRE)) != mine;)
+            syscall(SYS_futex, &turn, wait_private, seen, nullptr);
+    };
+    const auto give_turn = [](uint32_t whose) {
+        __atomic_store_n(&turn, whose, __ATOMIC_RELEASE);
+        syscall(SYS_futex, &turn, wake_private, 1);
+    };
+    const auto answer = [&] {
+        for (long i = 0; i < n; ++i) {
+            wait_for_turn(1);
+            give_turn(0);
+        }
+    };
+    return beside(answer, [&] {
+        return loop(n, [&] {
+            give_turn(1);
+            wait_for_turn(0);
+        });
+    });
+}
+
+double pipe_round_trip_between_cpus(long n)
+{
+    const auto answer = [&] {
+        char byte = 0;
+        for (long i = 0; i < n; ++i)
+            must(read(pipe_there[0], &byte, 1) == 1 && write(pipe_back[1], &byte, 1) == 1, "pipe");
+    };
+    return beside(answer, [&] {
+        char byte = 0;
+        return loop(n, [&] {
+            must(write(pipe_there[1], &byte, 1) == 1 && read(pipe_back[0], &byte, 1) == 1, "pipe");
+        });
+    });
+}
+
+// While another CPU runs in the same memory, and may remember its translations.
+template <class Operation>
+double loop_beside_runner(long n, Operation operation)
+{
+    static bool runs, done;
+    runs = done = false;
+    const auto run = [] {
+        __atomic_store_n(&runs, true, __ATOMIC_RELEASE);
+        while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
+        }
+    };
+    return beside(run, [&] {
+        while (!__atomic_load_n(&runs, __ATOMIC_ACQUIRE))
+            sched_yield();
+        const double time = loop(n, operation);
+        __atomic_store_n(&done, true, __ATOMIC_RELEASE);
+        return time;
+    });
+}
+
 const struct {
     const char* name;
     double (*run)(long n);
+    long cpus{1}; // that it needs
 } cases[] = {
     {"guest/getppid", [](long n) { return loop(n, [] { syscall(SYS_getppid); }); }},
     {"guest/read_zero/1B", [](long n) { return loop(n, [] { (void)!read(zero, buffer, 1); }); }},
@@ -283,6 +375,30 @@ const struct {
          munmap(area, page);
          return time / 2;
      }},
+    {"guest/futex_round_trip/2cpus", futex_round_trip_between_cpus, 2},
+    {"guest/pipe_round_trip/2cpus", pipe_round_trip_between_cpus, 2},
+    // Of one page, which has to be shot down.
+    {"guest/mprotect_touch/2cpus",
+     [](long n) {
+         char* area = anonymous(page);
+         const double time = loop_beside_runner(n, [area] {
+             mprotect(area, page, PROT_READ | PROT_WRITE);
+             touch(area, page);
+             mprotect(area, page, PROT_READ);
+         });
+         munmap(area, page);
+         return time;
+     },
+     2},
+    {"guest/mmap_touch_munmap/4KiB/2cpus",
+     [](long n) {
+         return loop_beside_runner(n, [] {
+             char* area = anonymous(page);
+             touch(area, page);
+             munmap(area, page);
+         });
+     },
+     2},
 };
 
 struct figure {
@@ -335,6 +451,7 @@ int main(int argc, char** argv)
         fprintf(stderr, "the filter is no regular expression: %s\n", filter);
         return 2;
     }
+    cpus = sysconf(_SC_NPROCESSORS_ONLN);
     zero = open("/dev/zero", O_RDONLY);
     null = open("/dev/null", O_WRONLY);
     must(zero >= 0 && null >= 0 && pipe(pipe_there) == 0 && pipe(pipe_back) == 0, "setup");
@@ -342,10 +459,10 @@ int main(int argc, char** argv)
     if (json)
         printf("{\n  \"context\": {\n    \"executable\": \"%s\",\n    \"num_cpus\": %ld,\n"
                "    \"library_build_type\": \"release\"\n  },\n  \"benchmarks\": [",
-               argv[0], sysconf(_SC_NPROCESSORS_ONLN));
+               argv[0], cpus);
     bool first = true;
     for (const auto& c : cases) {
-        if (regexec(&expression, c.name, 0, nullptr, 0) != 0)
+        if (regexec(&expression, c.name, 0, nullptr, 0) != 0 || cpus < c.cpus)
             continue;
         fflush(stdout);
         const figure f = measure(c.run);
