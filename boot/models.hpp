@@ -135,7 +135,14 @@ struct processor_control {
         x86_64::enable_interrupts_and_halt();
         x86_64::disable_interrupts();
     }
+    // Without PAUSE: QEMU's TCG leaves the loop for each, under the lock that other CPUs need to send an interrupt.
+    template <class Done>
+    void poll(Done&& done) noexcept
+    {
+        while (!done()) {
+        }
+    }
 };
-static_assert(hal::Idle<processor_control>);
+static_assert(hal::PollingIdle<processor_control>);
 
 } // namespace exo::boot

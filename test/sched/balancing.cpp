@@ -419,6 +419,7 @@ TEST_CASE("under changes from everywhere no thread is lost, runs where it may no
 {
     std::uint64_t migrations = 0;
     std::uint64_t steals = 0;
+    std::uint64_t kicks_saved = 0;
     for (unsigned seed = 0; seed < 60; ++seed) {
         auto w = make_world(seed % 2 ? shape{.threads = 2, .cores = 1 + seed % 4}
                                      : shape{.cores = 1 + seed % 3, .nodes = 2});
@@ -496,9 +497,11 @@ TEST_CASE("under changes from everywhere no thread is lost, runs where it may no
             CHECK(w.sched.load(cpu) == 0);
         migrations += metric(w, "exo_sched_migrations_total");
         steals += metric(w, "exo_sched_steals_won_total");
+        kicks_saved += metric(w, "exo_sched_kicks_saved_total");
     }
     CHECK(migrations > 1000);
     CHECK(steals > 100);
+    CHECK(kicks_saved > 100);
 }
 
 TEST_CASE("a thread that ends while a change of it is under way is given up once, when the change has come")

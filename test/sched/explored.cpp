@@ -7,6 +7,7 @@
 
 #include <exo/sched/balancer.hpp>
 #include <exo/sched/change_notice.hpp>
+#include <exo/sched/doorbell.hpp>
 #include <exo/sim/explored_atomics.hpp>
 #include <exo/sim/explorer.hpp>
 
@@ -71,6 +72,35 @@ struct lasting_notices : notices {
     void check() override { require(taken_over.load() == version.load(), "a change was missed"); }
 };
 
+// Two leave something each and ring while the owner listens, twice: what was left is seen, or an interrupt is sent.
+struct bells : sim::scenario {
+    unsigned threads() const override { return 3; }
+    void run(unsigned thread) override
+    {
+        if (thread != 0) {
+            left[thread - 1].store(true, std::memory_order_relaxed);
+            if (!bell.ring())
+                interrupted[thread - 1] = true;
+            return;
+        }
+        for (unsigned round = 0; round < 2; ++round) {
+            bell.listen();
+            if (bell.stop_listening())
+                for (unsigned i = 0; i < 2; ++i)
+                    seen[i] = seen[i] || left[i].load(std::memory_order_relaxed);
+        }
+    }
+    void check() override
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            require(seen[i] || interrupted[i], "neither seen nor interrupted");
+    }
+
+    sched::doorbell<explored_atomics> bell;
+    explored_atomics::atomic<bool> left[2];
+    bool seen[2]{}, interrupted[2]{};
+};
+
 struct claims : sim::scenario {
     using topology = hal::flat_topology<>;
     using balancer = sched::balancer<topology, explored_atomics>;
@@ -98,6 +128,11 @@ struct claims : sim::scenario {
 };
 
 } // namespace
+
+TEST_CASE("explored: what a CPU is rung for it sees, or is interrupted for")
+{
+    check_clean<bells>(3);
+}
 
 TEST_CASE("explored: no change is missed, and what ended is given up once")
 {

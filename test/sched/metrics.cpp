@@ -166,6 +166,31 @@ TEST_CASE("metrics: what passes between CPUs")
     CHECK(moved["migrations_total"] == 0);
 }
 
+TEST_CASE("metrics: kicks that polling saves")
+{
+    world w{2};
+    w.machine.explore(1);
+    meter moved{w};
+    auto& sleeper = w.make("sleeper", [&] {
+        for (int i = 0; i < 200; ++i)
+            w.sched.park(instant::never());
+    });
+    pin(sleeper, 1);
+    w.sched.start(sleeper.task_, 1);
+    auto& waker = w.make("waker", [&] {
+        while (sleeper.task_.state() != sched::task_state::ended) {
+            w.machine.spend(microseconds(20));
+            w.sched.unpark(&sleeper.task_);
+        }
+    });
+    pin(waker, 0);
+    w.sched.start(waker.task_, 0);
+    w.run();
+    const auto saved = moved["kicks_saved_total"];
+    CHECK(saved > 0);
+    CHECK(saved + moved["kicks_total"] <= 201);
+}
+
 TEST_CASE("metrics: stealing")
 {
     world w{2};

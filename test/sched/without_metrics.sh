@@ -45,6 +45,11 @@ struct machine {
     instant now() const noexcept;
     void arm(instant) noexcept;
     void halt_until_interrupt() noexcept;
+    void poll(auto&& done) noexcept
+    {
+        while (!done()) {
+        }
+    }
 };
 struct contexts {
     using context = void*;

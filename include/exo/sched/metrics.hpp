@@ -47,6 +47,7 @@ struct metrics {
     [[no_unique_address]] counter inbox_retries;
     [[no_unique_address]] counter inbox_failures;
     [[no_unique_address]] counter kicks;
+    [[no_unique_address]] counter kicks_saved;
 
     [[no_unique_address]] counter migrations;
     [[no_unique_address]] counter steals_tried;
@@ -167,6 +168,7 @@ public:
         counts<&metrics::inbox_failures>("exo_sched_inbox_failures_total",
                                          "Pushes to inboxes for which every compare-exchange failed"),
         counts<&metrics::kicks>("exo_sched_kicks_total", "Interrupts sent to CPUs that have new mail"),
+        counts<&metrics::kicks_saved>("exo_sched_kicks_saved_total", "New mail of CPUs that were polling for it"),
 
         counts<&metrics::migrations>("exo_sched_migrations_total", "Ready threads that went to another CPU"),
         counts<&metrics::steals_tried>("exo_sched_steals_tried_total", "Requests for work to another CPU"),

@@ -11,6 +11,9 @@
 // that has too much, and one whose threads wait hands some on every balance_interval, until loads are even. A thread
 // whose stack is in use still (it was woken while it went to sleep) comes back to the CPU that it leaves.
 //
+// A CPU that had something to run again soon, the last time that it had nothing, polls for a while before it halts, and
+// is sent no interrupt meanwhile: to have a CPU come back from a halt takes long, in a virtual machine most of all.
+//
 // What the composition owes: it calls on_tick() from the timer interrupt and on_kick() from the one that Hooks::kick
 // sends, and preempt_if_needed() before every return from an interrupt to code that had interrupts on.
 
@@ -38,6 +41,7 @@
 #include <exo/hal/topology.hpp>
 #include <exo/sched/balancer.hpp>
 #include <exo/sched/change_notice.hpp>
+#include <exo/sched/doorbell.hpp>
 #include <exo/sched/errors.hpp>
 #include <exo/sched/inheritance.hpp>
 #include <exo/sched/metrics.hpp>
@@ -92,6 +96,9 @@ public:
     static constexpr duration balance_interval = milliseconds(4);
     // A thread that ran so short a time ago may have its working set in its CPU's caches.
     static constexpr duration cache_hot = microseconds(500);
+    // A CPU that has nothing to run polls for so long before it halts, if it had something again as soon the last time
+    // (Linux's haltpoll, drivers/cpuidle/governors/haltpoll.c, has the same limit).
+    static constexpr duration poll_limit = microseconds(200);
 
     class task : public task_info, public Policy::entity, public inheritance_type::holder {
     public:
@@ -171,7 +178,7 @@ public:
         instant charged_until_{};
         instant armed_{instant::never()}; // the hardware timer fires no later than this
         state initial_{};                 // interrupts as new tasks find them
-        bool started_{};
+        bool may_preempt_{}; // else the idle thread switches by itself
         bool turn_over_{};
         bool waiting_{};   // threads, at the last look
         bool displaced_{}; // an urgent thread waits that another CPU might run
@@ -182,7 +189,9 @@ public:
         std::atomic<bool> need_switch_{};
         timer_queue<Interrupts> timers_;
         [[no_unique_address]] counters metrics_;
+        duration rested_{}; // altogether, when it last had nothing to run
         alignas(64) sync::inbox<task, &task::mail_> inbox_;
+        doorbell<> bell_; // in place of a kick, while it polls
         sync::inbox<task, &task::notice_hook_> changes_;
         // This CPU's request for work that goes before what it runs, at most one under way; those of others.
         sync::inbox_hook request_;
@@ -215,7 +224,7 @@ public:
         processor& p = here();
         p.initial_ = saved;
         p.charged_until_ = clock_.now();
-        p.started_ = true;
+        p.may_preempt_ = true;
         for (;;) {
             reschedule(p, departure::yielded);
             if (stop())
@@ -223,9 +232,9 @@ public:
             if (many())
                 ask_for_work(p);
             if (!p.need_switch_.load(std::memory_order_relaxed))
-                idle_.halt_until_interrupt();
+                rest(p);
         }
-        p.started_ = false;
+        p.may_preempt_ = false;
         interrupts_.restore(saved);
     }
     [[noreturn]] void run()
@@ -377,7 +386,7 @@ public:
             return;
         const state saved = interrupts_.save_and_disable();
         processor& p = here();
-        if (p.started_ && p.need_switch_.load(std::memory_order_relaxed))
+        if (p.may_preempt_ && p.need_switch_.load(std::memory_order_relaxed))
             reschedule(p, departure::preempted);
         interrupts_.restore(saved);
     }
@@ -472,6 +481,36 @@ private:
     static constexpr unsigned visit_limit = 64;
     static constexpr unsigned search_limit = 32;
     static constexpr unsigned move_limit = 8;
+
+    // This CPU has nothing to run.
+    void rest(processor& p) noexcept
+    {
+        if constexpr (hal::PollingIdle<Idle>) {
+            const duration rested = p.idle_.run_time();
+            const bool briefly = rested - std::exchange(p.rested_, rested) < poll_limit;
+            if (many() && briefly && poll(p))
+                return;
+        }
+        idle_.halt_until_interrupt();
+    }
+    // True when there is something to do.
+    bool poll(processor& p) noexcept
+        requires hal::PollingIdle<Idle>
+    {
+        const instant end = clock_.now() + poll_limit;
+        p.may_preempt_ = false; // whoever rings relies on this thread to look
+        p.bell_.listen();
+        interrupts_.restore(p.initial_);
+        idle_.poll([&] {
+            return p.bell_.rung() || p.need_switch_.load(std::memory_order_relaxed) || clock_.now() >= end;
+        });
+        (void)interrupts_.save_and_disable();
+        p.may_preempt_ = true;
+        const bool rung = p.bell_.stop_listening();
+        if (rung)
+            on_kick();
+        return rung || p.need_switch_.load(std::memory_order_relaxed);
+    }
 
     // Counts on this CPU, whose processor is not at hand.
     template <auto Counter>
@@ -588,6 +627,12 @@ private:
     }
     void kick(processor& p, processor& to) noexcept
     {
+        if constexpr (hal::PollingIdle<Idle>) {
+            if (to.bell_.ring()) {
+                p.metrics_.kicks_saved.add();
+                return;
+            }
+        }
         p.metrics_.kicks.add();
         hooks_.kick(number(to));
     }

@@ -143,6 +143,16 @@ public:
         c.deadline = deadline;
         schedule(c);
     }
+    // When exploring; else it has had enough at once.
+    template <class Done>
+    void poll(Done&& done) noexcept
+    {
+        EXO_CHECK(running_->enabled);
+        while (exploring_ && random_() % 16 != 0 && !done()) {
+            pause(now_ + nanoseconds(static_cast<int>(random_() % 20'000)));
+            deliver();
+        }
+    }
     void halt_until_interrupt() noexcept
     {
         EXO_CHECK(!running_->enabled);
@@ -262,6 +272,6 @@ private:
     std::mt19937 random_;
 };
 static_assert(hal::InterruptControl<virtual_cpus> && hal::CpuLocal<virtual_cpus> && hal::Clock<virtual_cpus> &&
-              hal::DeadlineTimer<virtual_cpus> && hal::Idle<virtual_cpus>);
+              hal::DeadlineTimer<virtual_cpus> && hal::PollingIdle<virtual_cpus>);
 
 } // namespace exo::sim
