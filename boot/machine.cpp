@@ -439,6 +439,11 @@ std::span<const std::byte> machine::read_console(std::span<std::byte> into) noex
     return into.first(port.read(reinterpret_cast<char*>(into.data()), into.size()));
 }
 
+void machine::interrogate(unsigned cpu) noexcept
+{
+    boot::interrogate(cpu, *signals_);
+}
+
 void machine::on_apic_error() noexcept
 {
     if (const auto kinds = stray_interrupts_.on_error(apic_))

@@ -156,6 +156,8 @@ public:
     void join() noexcept;
     // Calls on_kick() on another CPU.
     void kick(unsigned cpu) noexcept { signals_->kick(cpu); }
+    // Has another CPU, which is stuck, tell on the log where.
+    void interrogate(unsigned cpu) noexcept;
     // From here on frames come from the kernel's allocator, and the other CPUs run threads.
     template <class Kernel>
     void attach(Kernel& kernel)

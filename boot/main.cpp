@@ -127,7 +127,7 @@ void on_exception(x86_64::trap_frame& f)
         boot::panic_in_trap(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow" : "double fault",
                             at.value(), f);
     case x86_64::vector::nmi:
-        if (boot::stop_if_panicking())
+        if (boot::stop_if_panicking() || boot::answer_if_interrogated(f))
             return;
         [[fallthrough]];
     case x86_64::vector::machine_check:

@@ -5,7 +5,9 @@
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/base/check.hpp>
+#include <exo/base/cpu_set.hpp>
 #include <exo/mm/walk_report.hpp>
+#include <exo/sync/atomic_cpu_set.hpp>
 
 #include "layout.hpp"
 #include "log.hpp"
@@ -128,15 +130,21 @@ void enter_panic()
 }
 
 // Tells of the registers and calls that led to a trap.
-[[noreturn]] void stop_in(const x86_64::trap_frame& frame)
+void print_trap(const x86_64::trap_frame& frame)
 {
     log("  registers\n");
     print_registers(frame);
     log("  calls\n");
     print_location(frame.rip);
     print_calls(frame.rbp);
+}
+[[noreturn]] void stop_in(const x86_64::trap_frame& frame)
+{
+    print_trap(frame);
     stop();
 }
+
+constinit sync::atomic_cpu_set<cpu_set> interrogated;
 
 } // namespace
 
@@ -151,6 +159,21 @@ bool stop_if_panicking() noexcept
     if (by != nobody && by != (way_to_others ? cpu_number() : 0))
         stop_for_report();
     return by != nobody;
+}
+
+void interrogate(unsigned cpu, processor_signals& signals) noexcept
+{
+    interrogated.add(cpu);
+    signals.interrupt_always(cpu);
+}
+
+bool answer_if_interrogated(const x86_64::trap_frame& frame) noexcept
+{
+    if (!way_to_others || !interrogated.remove(cpu_number()))
+        return false;
+    log("exo: CPU ", decimal{cpu_number()}, " is at\n");
+    print_trap(frame);
+    return true;
 }
 
 void halt_for_good() noexcept

@@ -23,6 +23,11 @@ void stop_others_by(local_apic& apic) noexcept;
 [[nodiscard]] bool stop_if_panicking() noexcept;
 [[noreturn]] void halt_for_good() noexcept;
 
+// Has a CPU that takes no interrupts tell by an NMI what it is at; it goes on after that.
+void interrogate(unsigned cpu, processor_signals& signals) noexcept;
+// For NMIs: tells, if this CPU was asked to.
+[[nodiscard]] bool answer_if_interrogated(const x86_64::trap_frame& frame) noexcept;
+
 // Reports what was interrupted, too. `about` is the address or number that the reason is about.
 [[noreturn]] void panic_in_trap(std::string_view reason, std::uint64_t about, const x86_64::trap_frame& frame) noexcept;
 

@@ -38,6 +38,11 @@ public:
 
     void signal(unsigned cpu) noexcept { send(cpu, vector::call); }
     void kick(unsigned cpu) noexcept { send(cpu, vector::kick); }
+    // By an NMI: even if it has interrupts off.
+    void interrupt_always(unsigned cpu) noexcept
+    {
+        apic_.send({.how = x86_64::interprocessor_interrupt::delivery::nmi}, apic_ids_[cpu]);
+    }
 
 private:
     void send(unsigned cpu, std::uint8_t vector) noexcept { apic_.send({.vector = vector}, apic_ids_[cpu]); }

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include <exo/arch/x86_64/instructions.hpp>
+
 namespace exo::boot {
 namespace {
 
@@ -10,6 +12,14 @@ namespace {
     volatile std::uint64_t frame[64];
     frame[depth % 64] = depth;
     return depth == ~std::uint64_t{0} ? 0 : use_up_stack(depth + 1) + frame[depth % 64];
+}
+
+[[gnu::noinline]] void spin_with_interrupts_off(std::uint64_t cycles)
+{
+    x86_64::disable_interrupts();
+    for (const std::uint64_t since = x86_64::read_tsc(); x86_64::read_tsc() - since < cycles;)
+        __builtin_ia32_pause();
+    x86_64::enable_interrupts();
 }
 
 } // namespace
@@ -29,6 +39,9 @@ void provoke(const x86_64::trap_frame& wanted)
         return;
     case 3:
         (void)use_up_stack(0);
+        return;
+    case 4:
+        spin_with_interrupts_off(wanted.rdi);
         return;
     default:
         return;

@@ -1,5 +1,6 @@
 // With the word `provoke` on the kernel command line, a program may have the kernel misbehave by INT 4: read (RAX 0),
-// write (1) or call (2) the address in RDI, or use up its stack (3). To see what stops it, and what a panic tells.
+// write (1) or call (2) the address in RDI, use up its stack (3), or spin with interrupts off for the cycles in RDI (4).
+// To see what stops it, and what a panic or the watchdog tells.
 
 #pragma once
 

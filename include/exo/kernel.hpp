@@ -69,6 +69,7 @@ public:
         this->log().line("kernel entered; ", this->memory_status().free >> 10, " KiB of memory free");
         if (auto started = start_init(); !started)
             give_up("no memory for the first process", started.error());
+        this->watch_this_cpu();
         this->scheduler().run();
     }
 
@@ -76,6 +77,7 @@ public:
     [[noreturn]] void run_processor()
     {
         this->keep_deadlines_by_bandwidth();
+        this->watch_this_cpu();
         this->scheduler().run();
     }
 

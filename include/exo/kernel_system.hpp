@@ -46,6 +46,7 @@
 #include <exo/sched/policies/fixed_priority.hpp>
 #include <exo/sched/policies/throttled.hpp>
 #include <exo/sched/run_queue.hpp>
+#include <exo/sched/watchdog.hpp>
 #include <exo/sched/scheduler.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/sync/spin_lock.hpp>
@@ -131,6 +132,7 @@ class kernel_system {
 
 public:
     using platform_type = P;
+    static constexpr bool can_interrogate = requires(P& platform) { platform.interrogate(0u); };
     using user_mode_type = typename P::user_mode_type;
     using frame = typename user_mode_type::frame;
 
@@ -151,6 +153,16 @@ public:
         sched::scheduler<policy_type, typename topology_of<P>::type, typename P::context_type, typename P::interrupts_type,
                          typename P::cpu_type, typename P::clock_type, typename P::timer_type,
                          typename P::cpu_control_type, scheduler_hooks>;
+    struct stuck_report {
+        kernel_system& system;
+        void operator()(unsigned cpu) const noexcept
+        {
+            system.log_.line("CPU ", cpu, " takes no interrupts");
+            if constexpr (can_interrogate)
+                system.platform_.interrogate(cpu);
+        }
+    };
+    using watchdog_type = sched::watchdog<scheduler_type, stuck_report>;
     using task_type = typename scheduler_type::task;
     // Unlocking lets a thread that was woken meanwhile run.
     using interrupts_type = scheduler_type;
@@ -212,6 +224,13 @@ public:
         scheduler_.visit_queue([keep = deadline_claims_.by_bandwidth()](policy_type& queue) {
             queue.template get<sched::deadline>().keep_deadlines(keep);
         });
+    }
+    // By each CPU, as it begins to run threads.
+    void watch_this_cpu()
+    {
+        if constexpr (can_interrogate)
+            if (processor_count() > 1)
+                watchdog_.watch(platform_.cpu().current_cpu());
     }
     [[nodiscard]] fs::environment& file_environment() { return file_environment_; }
     [[nodiscard]] fs::device_registry& devices() { return devices_; }
@@ -322,7 +341,7 @@ protected:
           heap_for_use_{filtered(platform, heap_)}, hooks_{*this}, topology_{topology_of<P>::make(platform)},
           scheduler_{early_.processors, topology_, platform.context(), platform.interrupts(), platform.cpu(),
                      platform.clock(), platform.timer(), platform.cpu_control(), hooks_},
-          parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
+          watchdog_{early_.watched, scheduler_, {*this}}, parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
           shootdown_{platform.tlb(),        platform.translation_root(), platform.ipi(), platform.cpu(),
                      platform.interrupts(), early_.translations,         platform.kernel_root().address()},
           memory_{{.phys = platform.phys(),
@@ -375,6 +394,7 @@ private:
             processors = take<typename scheduler_type::processor>(platform, cpus);
             translations = take<typename shootdown_type::processor>(platform, cpus);
             records_of_cpus = take<cpu_record>(platform, cpus);
+            watched = take<typename watchdog_type::processor>(platform, cpus);
         }
         template <class T>
         std::span<T> take(P& platform, std::size_t count)
@@ -398,6 +418,7 @@ private:
         std::span<typename scheduler_type::processor> processors;
         std::span<typename shootdown_type::processor> translations;
         std::span<cpu_record> records_of_cpus;
+        std::span<typename watchdog_type::processor> watched;
         std::uint64_t bytes{};
     };
 
@@ -464,6 +485,7 @@ private:
     scheduler_hooks hooks_;
     decltype(topology_of<P>::make(std::declval<P&>())) topology_;
     scheduler_type scheduler_;
+    watchdog_type watchdog_;
     sync::parker_adapter<scheduler_type, scheduler_type> parker_;
     mm::frame_pages<frames_type, typename P::phys_type> pages_;
     shootdown_type shootdown_;

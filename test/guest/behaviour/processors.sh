@@ -22,6 +22,15 @@ out=$("$exo" run --smp 16 --timeout 120 --exec '/test/spread 64 20')
 expect "status of spreading, which read: $out" $? 0
 echo "$out"
 
+# A CPU that has interrupts off for long is told of, with where it is; then all goes on.
+out=$("$exo" run --smp 4 --append provoke --log "$work/log" --timeout 120 --exec '
+taskset -c 2 /test/provoke spin a00000000; echo "went on"')
+expect "status and output of a CPU that was stuck" "$? $out" $'0 nothing stopped it\nwent on'
+log=$(tr -d '\r' <"$work/log")
+expect "reports of a stuck CPU" "$(grep -ac 'takes no interrupts' <<<"$log")" 1
+expect_match "which is stuck" "$log" 'CPU 2 takes no interrupts'
+expect_match "where it is" "$log" $'exo: CPU 2 is at\n  registers\n.*  calls\n[^\n]*spin_with_interrupts_off.*exo_trap'
+
 "$exo" run --smp 4 --append provoke --log "$work/log" --timeout 60 --exec '
 for i in 0 1 3; do taskset -c $i sh -c "while :; do :; done" & done; taskset -c 2 /test/provoke overflow 0' >/dev/null 2>&1
 expect "status of a panic" $? 125

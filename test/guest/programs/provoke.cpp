@@ -1,5 +1,6 @@
-// Has a kernel that was started with `provoke` misbehave (boot/provoke.hpp): read, write or call an address, or use up
-// its stack. Arguments: the action, and the address, or `data` or `code` for some of this program's own.
+// Has a kernel that was started with `provoke` misbehave (boot/provoke.hpp): read, write or call an address, use up its
+// stack, or spin with interrupts off. Arguments: the action, and the address, or `data` or `code` for some of this
+// program's own; or for how many cycles, in hexadecimal.
 
 #include <stdint.h>
 #include <stdio.h>
@@ -17,9 +18,9 @@ int main(int argc, char** argv)
 {
     if (argc < 3)
         return 2;
-    const char* const actions[] = {"read", "write", "call", "overflow"};
+    const char* const actions[] = {"read", "write", "call", "overflow", "spin"};
     uint64_t action = 0;
-    while (action < 4 && strcmp(argv[1], actions[action]) != 0)
+    while (action < 5 && strcmp(argv[1], actions[action]) != 0)
         ++action;
     own_code(); // both are mapped by now
     own_data = own_data + 1;
