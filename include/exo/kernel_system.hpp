@@ -46,8 +46,8 @@
 #include <exo/sched/policies/fixed_priority.hpp>
 #include <exo/sched/policies/throttled.hpp>
 #include <exo/sched/run_queue.hpp>
-#include <exo/sched/watchdog.hpp>
 #include <exo/sched/scheduler.hpp>
+#include <exo/sched/watchdog.hpp>
 #include <exo/sync/any_parker.hpp>
 #include <exo/sync/spin_lock.hpp>
 #include <exo/trace/event_ring.hpp>
