@@ -86,6 +86,8 @@ machine::machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& fr
     user_mode_.initialize();
     describe_processor();
     read_options(loader_options);
+    // The time-stamp counter begins at 0 (SDM volume 3, 18.17).
+    boot::log("exo: entered ", decimal{timing_.rates.tsc.nanoseconds(entry_tsc) / 1000}, " us after reset\n");
 }
 
 drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byte> rsdp, clock_calibration& calibration)

@@ -6,18 +6,25 @@ expect_match "KernelOwn of /proc/meminfo" "$own" '^[1-9][0-9]*$'
 ((own < 4096)) || fail "the kernel uses $own KiB of 256 MiB for itself"
 echo "kernel memory $own KiB"
 
-# The best of several boots, as many as it takes: what else runs on the host only adds.
+# The best of several boots, as many as it takes: what else runs on the host only adds. How fast the host is, is told by
+# what firmware and loader took in the same boot. The bound is for a host on which that is `usual` or less; on a slower
+# one it grows as that does.
 most_boots=10 bound=100000
 first_instruction() {
-    local best= micros i
-    for ((i = 0; i < most_boots && ${best:-bound} >= bound; ++i)); do
+    local fits= best= micros entered allowed i usual=350000
+    [[ ${1-} != --uefi ]] || usual=3000000
+    for ((i = 0; i < most_boots && ! fits; ++i)); do
         "$exo" run --log "$work/log" "$@" --exec true || fail "no boot with '$*'"
         micros=$(sed -n 's/^.*first user instruction after \([0-9]*\) us.*$/\1/p' "$work/log")
         expect_match "time to the first user instruction with '$*'" "$micros" '^[1-9][0-9]*$'
+        entered=$(sed -n 's/^.*exo: entered \([0-9]*\) us after reset.*$/\1/p' "$work/log")
+        expect_match "time of firmware and loader with '$*'" "$entered" '^[1-9][0-9]*$'
+        allowed=$((entered > usual ? bound * entered / usual : bound))
         ((${best:-$micros} < micros)) || best=$micros
+        ((micros >= allowed)) || fits=1
     done
-    ((best < bound)) || fail "with '$*' the first user instruction came $best us after kernel entry"
-    echo "first user instruction after $best us with '$*'"
+    [[ $fits ]] || fail "with '$*' the first user instruction came $best us after kernel entry"
+    echo "first user instruction after $best us with '$*', kernel entry after $entered us"
 }
 truncate -s 1M "$work/disk"
 mke2fs=$(PATH=$PATH:/sbin:/usr/sbin command -v mke2fs) && "$mke2fs" -q -t ext2 "$work/disk" || fail "no second disk"
