@@ -591,6 +591,7 @@ private:
             admit(p, t, now);
             return;
         }
+        p.metrics_.sent.add();
         task* const one[] = {&t};
         send_away(p, one, to, now);
     }
@@ -610,7 +611,6 @@ private:
             t->cpu_.store(cpu, std::memory_order_release);
         // Against the one in change(): either it sees where a task goes, or the CPU there sees the change.
         std::atomic_thread_fence(std::memory_order_seq_cst);
-        p.metrics_.sent.add(tasks.size());
         post(p, to, to.inbox_, tasks);
     }
     // An element, or some.
@@ -865,8 +865,10 @@ private:
         thief.requesting_.store(false, std::memory_order_release);
         if (!taken.empty()) {
             p.metrics_.steals_won.add();
-            for (task* const t : taken)
+            for (task* const t : taken) {
+                p.metrics_.sent.add();
                 part_with(p, *t);
+            }
             send_away(p, {taken.begin(), taken.size()}, thief, now);
             settle(p);
         } else {
