@@ -164,7 +164,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t stack_size = 64 * 1024;
+    static constexpr std::size_t stack_size = 256 * 1024;
     // The tops of stacks fall into different sets of the host's caches.
     static constexpr std::size_t stack_stride = stack_size + 1088;
 
