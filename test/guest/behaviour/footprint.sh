@@ -26,6 +26,14 @@ first_instruction() {
     [[ $fits ]] || fail "with '$*' the first user instruction came $best us after kernel entry"
     echo "first user instruction after $best us with '$*', kernel entry after $entered us"
 }
+# Up to its first line the kernel waits for no disk: there instructions count, a nanosecond each, on any host.
+entry_bound=6000
+"$exo" run --icount --log "$work/log" --exec true || fail "no boot that counts instructions"
+entry=$(sed -n 's/^\[0*\([0-9]*\)\.\([0-9]\{6\}\)\] exo: kernel entered.*$/\1\2/p' "$work/log" | sed 's/^0*//')
+expect_match "instructions up to the kernel's first line" "$entry" '^[1-9][0-9]*$'
+((entry < entry_bound)) || fail "the kernel's first line came after $entry thousand instructions"
+echo "the kernel's first line after $entry thousand instructions"
+
 truncate -s 1M "$work/disk"
 mke2fs=$(PATH=$PATH:/sbin:/usr/sbin command -v mke2fs) && "$mke2fs" -q -t ext2 "$work/disk" || fail "no second disk"
 for firmware in "" --uefi; do
