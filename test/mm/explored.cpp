@@ -443,10 +443,15 @@ struct shrink_under_user : world<> {
         result<frame_number> get_page(std::uint64_t index, bool) override
         {
             step("asks for a page");
-            if (index >= size)
-                return fail(mm::beyond_end, index);
-            memory.frames.acquire(contents[index]);
-            return contents[index];
+            result<frame_number> found = fail(mm::beyond_end, index);
+            const auto here = sim::explorer::here();
+            here->as(here->thread(), [&] { // a file that loses the page does so before or after
+                if (index >= size)
+                    return;
+                memory.frames.acquire(contents[index]);
+                found = contents[index];
+            });
+            return found;
         }
         void shrink(explored_cpus& cpus, unsigned to)
         {
