@@ -282,6 +282,40 @@ struct one_space : world<Parts> {
     std::vector<ref<space>> all{this->make_space(2)};
 };
 
+// Two CPUs write the same to a page that a child shares, and the second one tells so; a third, which remembers the page
+// as it was, reads it when it has been told.
+struct write_and_tell : world<> {
+    write_and_tell() : world{3}
+    {
+        for (unsigned i = 0; i < 3; ++i)
+            cpus.on(i, [&] {
+                activate(*all[0]);
+                look(0);
+            });
+    }
+    void run(unsigned thread) override
+    {
+        if (thread < 2) {
+            require(store(*all[0], 0, 7), "a write failed");
+            told |= thread == 1;
+        } else {
+            const bool was_told = told;
+            const auto value = load(*all[0], 0);
+            require(!was_told || value == 7, "what was read is older than what the reader had been told of");
+        }
+    }
+    void check() override { finish(std::move(all)); }
+    std::vector<ref<space>> make()
+    {
+        std::vector<ref<space>> parent_and_child;
+        parent_and_child.push_back(make_space(1));
+        parent_and_child.push_back(*parent_and_child[0]->fork());
+        return parent_and_child;
+    }
+    std::vector<ref<space>> all = make();
+    bool told{};
+};
+
 // What a fork's child sees is what the parent held at one moment, whatever the parent writes on another CPU.
 template <class Parts = sound, bool Remembered = true>
 struct fork_and_write : one_space<Parts> {
@@ -622,6 +656,11 @@ TEST_CASE("No frame is freed before every CPU that uses the space has forgotten 
     const auto found = explore<fork_and_write<without_calls>>(2);
     REQUIRE(found.failed());
     CHECK(exploring<fork_and_write<without_calls>>().replay(found.schedule).failure == found.failure);
+}
+
+TEST_CASE("A page that was written is not read as it was before by who has been told")
+{
+    CHECK_CLEAN(explore<write_and_tell>(2));
 }
 
 TEST_CASE("A page behind the new end of a file is mapped nowhere once the file is smaller")

@@ -264,6 +264,8 @@ private:
     [[nodiscard]] result<filled> fill_paged(const region& r, virt_addr page, access tried, paged& have, changes& to);
     [[nodiscard]] result<fault_kind> write_private(const region& r, virt_addr page, unsigned level, changes& to);
     [[nodiscard]] result<fault_kind> write_shared(const region& r, virt_addr page, frame_number f, changes& to);
+    void change_page(tables& here, const typename tables::owned_slot& at, const region& r, virt_addr page,
+                     frame_number old, frame_number f, changes& to);
 
     // Calls step(memory, done, bytes) for the part of each page, with the lock held.
     template <class Step>

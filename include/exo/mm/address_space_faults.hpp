@@ -358,10 +358,7 @@ result<fault_kind> address_space<Memory>::write_private(const region& r, virt_ad
     if (level > 0) // only the part that is written is copied
         at = EXO_TRY(here.own(page, to));
     const frame_number old{format::address(here.load(at), 0)};
-    const auto copy = EXO_TRY(copy_of(old));
-    here.replace(at, leaf_for(r, copy, true));
-    to.invalidate_page(page);
-    to.retire(old);
+    change_page(here, at, r, page, old, EXO_TRY(copy_of(old)), to);
     return fault_kind::copied;
 }
 
@@ -372,10 +369,24 @@ result<fault_kind> address_space<Memory>::write_shared(const region& r, virt_add
     auto here = page_tables_here();
     const auto at = EXO_TRY(here.own(page, to));
     const frame_number old{format::address(here.load(at), 0)};
-    here.replace(at, leaf_for(r, f, true));
+    change_page(here, at, r, page, old, f, to);
+    return fault_kind::made_writable;
+}
+
+// In place of `old` the page is `f` from now on, and may be written. Nobody writes there while a CPU remembers `old`:
+// what that reads would be older than what it may have been told of meanwhile.
+template <class Memory>
+void address_space<Memory>::change_page(tables& here, const typename tables::owned_slot& at, const region& r,
+                                        virt_addr page, frame_number old, frame_number f, changes& to)
+{
+    const bool at_once = f == old || !memory_.shootdown.has_others();
+    here.replace(at, leaf_for(r, f, at_once));
     to.invalidate_page(page);
     to.retire(old);
-    return fault_kind::made_writable;
+    if (!at_once) {
+        to.flush();
+        here.allow_write(at.slot);
+    }
 }
 
 template <class Memory>

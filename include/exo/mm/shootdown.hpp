@@ -54,6 +54,9 @@ public:
     shootdown(const shootdown&) = delete;
     shootdown& operator=(const shootdown&) = delete;
 
+    // Whether there are CPUs beside the calling one.
+    [[nodiscard]] bool has_others() const noexcept { return processors_.size() > 1; }
+
     // What tells a space's holders from those of any other.
     [[nodiscard]] std::uint64_t new_space() noexcept { return spaces_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
