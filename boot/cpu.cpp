@@ -81,12 +81,17 @@ void enable_features() noexcept
     x86_64::write_msr(pat_msr, x86_64::pat_value);
 }
 
+void find_boot_cpu() noexcept
+{
+    first_cpu.self = &first_cpu;
+    first_cpu.number = 0;
+    x86_64::write_msr(x86_64::msr::gs_base, reinterpret_cast<std::uint64_t>(&first_cpu));
+}
+
 void install_descriptors(cpu_block& cpu, std::span<const std::span<std::byte>, interrupt_stacks> stacks) noexcept
 {
     using namespace x86_64;
     cpu.self = &cpu;
-    if (&cpu == &first_cpu)
-        cpu.number = 0;
     for (unsigned i = 0; i < interrupt_stacks; ++i)
         cpu.task.interrupt_stack[i] = reinterpret_cast<std::uint64_t>(stacks[i].data() + stacks[i].size());
     cpu.descriptors = global_descriptor_table::with_tss(reinterpret_cast<std::uint64_t>(&cpu.task));

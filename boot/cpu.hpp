@@ -8,6 +8,7 @@
 
 #include <exo/arch/x86_64/cpuid.hpp>
 #include <exo/arch/x86_64/descriptors.hpp>
+#include <exo/sync/lock_observer.hpp>
 
 namespace exo::boot {
 
@@ -19,6 +20,7 @@ struct cpu_block {
     unsigned number{~0u}; // none yet
     x86_64::global_descriptor_table descriptors;
     x86_64::task_state_segment task;
+    [[no_unique_address]] sync::held_locks_if_checked locks; // spinning ones that the CPU holds
 };
 static_assert(offsetof(cpu_block, kernel_stack) == 8 && offsetof(cpu_block, user_stack) == 16);
 
@@ -35,6 +37,8 @@ void find_features() noexcept;
 // loaded.
 void enable_features() noexcept;
 
+// Has GS lead to the boot CPU's block, before any lock is taken.
+void find_boot_cpu() noexcept;
 // Takes the descriptor tables, GS and the SYSCALL entry into use on this CPU. `stacks[i]` is for interrupt stack i + 1.
 void install_descriptors(cpu_block& cpu, std::span<const std::span<std::byte>, interrupt_stacks> stacks) noexcept;
 

@@ -246,6 +246,7 @@ void exo_prepare_user_return(x86_64::trap_frame* frame)
     namespace multiboot2 = x86_64::multiboot2;
     boot::serial_port{x86_64::port_registers{boot::console_port}}.initialize();
     boot::serial_port{x86_64::port_registers{boot::log_port}}.initialize();
+    boot::find_boot_cpu();
     boot::find_features();
     boot::enable_features();
     boot::clock_calibration calibration{x86_64::port_registers{0}, {}};

@@ -20,6 +20,8 @@
 #include <exo/hal/phys_access.hpp>
 #include <exo/hal/tlb.hpp>
 #include <exo/hal/translation_root.hpp>
+#include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_observer.hpp>
 
 #include "cpu.hpp"
 #include "layout.hpp"
@@ -42,12 +44,17 @@ struct interrupt_flag {
     }
     void restore(const state& saved) noexcept
     {
-        if (saved & x86_64::rflags::interrupt)
+        if (saved & x86_64::rflags::interrupt) {
+            if constexpr (sync::locks_are_checked)
+                if (!enabled())
+                    sync::enforce(sync::misuse_by_enabling_interrupts(*this));
             x86_64::enable_interrupts();
-        else
+        } else {
             x86_64::disable_interrupts();
+        }
     }
     [[nodiscard]] bool enabled() noexcept { return (x86_64::read_flags() & x86_64::rflags::interrupt) != 0; }
+    [[nodiscard]] sync::held_locks* held_spin_locks() noexcept { return sync::kept_in(this_cpu().locks); }
 };
 static_assert(hal::InterruptControl<interrupt_flag>);
 

@@ -31,6 +31,8 @@
 #include <exo/proc/procfs/procfs.hpp>
 #include <exo/proc/signals.hpp>
 #include <exo/sched/queue_metrics.hpp>
+#include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_observer.hpp>
 
 namespace exo {
 
@@ -106,6 +108,8 @@ public:
     void on_return_to_user(frame& f)
     {
         thread_type& t = this->current_thread();
+        if constexpr (sync::locks_are_checked)
+            EXO_CHECK(!t.task.locks.lowest());
         if (t.task.interrupt_pending.load(std::memory_order_acquire) || t.restart != proc::restart_kind::none ||
             t.blocked_is_temporary) [[unlikely]]
             linux_abi::deliver_signals(t, f);

@@ -20,7 +20,8 @@
 using namespace exo;
 using queue = sched::run_queue<sched::fixed_priority, sched::round_robin>;
 using world = sched_test::world<queue>;
-using mutex = sched::inheriting_mutex<world::scheduler>;
+// Of one rank, and taken in any order.
+using mutex = sched::inheriting_mutex<world::scheduler, sync::lock_rank::futexes, sync::unobserved>;
 
 namespace {
 

@@ -248,7 +248,7 @@ TEST_CASE("metrics: changes, inversions and inheritance")
 {
     world w;
     meter moved{w};
-    sched::inheriting_mutex<world::scheduler> mutex;
+    sched::inheriting_mutex<world::scheduler, sync::lock_rank::futexes> mutex;
     auto& high = w.make("high", [&] { CHECK(mutex.lock(w.sched).has_value()); });
     w.spawn("low", [&] {
         auto& self = *w.sched.current();
@@ -275,7 +275,7 @@ TEST_CASE("metrics: errors by severity")
     meter moved{w};
     CHECK(!w.sched.set_affinity(w.make("t", [] {}).task_, {}).has_value());
     CHECK(moved["errors_total{severity=\"caller\"}"] == 1);
-    sched::inheriting_mutex<world::scheduler> mutex;
+    sched::inheriting_mutex<world::scheduler, sync::lock_rank::futexes> mutex;
     w.spawn("holder", [&] {
         auto guard = mutex.lock(w.sched);
         w.sched.start(w.make("impatient", [&] {

@@ -278,7 +278,7 @@ TEST_CASE("threads that CPUs hand each other are where they may be, whatever cha
 TEST_CASE("an inheriting mutex excludes threads of CPUs that run truly at once, some of which give up")
 {
     threaded_world w{3};
-    sched::inheriting_mutex<threaded_world::scheduler> mutex;
+    sched::inheriting_mutex<threaded_world::scheduler, sync::lock_rank::futexes> mutex;
     int count = 0; // plain: under the mutex
     std::atomic<int> counted{};
     std::atomic<int> gave_up{};

@@ -3,15 +3,18 @@
 #include <atomic>
 #include <functional>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include <exo/sim/host_threads.hpp>
+#include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_observer.hpp>
 #include <exo/sync/mutex.hpp>
 #include <exo/sync/per_cpu.hpp>
-#include <exo/sync/rank_check.hpp>
 #include <exo/sync/spin_lock.hpp>
 #include <exo/sync/wait_queue.hpp>
+#include <last_words.hpp>
 #include <laws/parker_laws.hpp>
 
 using namespace exo;
@@ -30,7 +33,7 @@ void run_at_once(const std::vector<std::function<void()>>& bodies)
 }
 
 // A parker for a single thread, that tells what it was asked.
-class told final : public sync::any_parker {
+class told : public sync::any_parker {
 public:
     thread current() const noexcept override { return self; }
     void park(instant) noexcept override
@@ -274,14 +277,42 @@ TEST_CASE("a pin keeps interrupts off and names the CPU whose data it opens")
 
 namespace {
 
-// Notes what the ledger is asked instead of stopping at it.
+// Notes what it is told.
 struct noted {
     std::vector<std::pair<char, lock_rank>>* log;
-    void acquiring(lock_rank r) noexcept { log->emplace_back('?', r); }
-    void contended(lock_rank r) noexcept { log->emplace_back('c', r); }
-    void acquired(lock_rank r) noexcept { log->emplace_back('+', r); }
-    void released(lock_rank r) noexcept { log->emplace_back('-', r); }
+    int attempts{};
+    int acquiring(auto&, lock_rank r, bool beside) noexcept
+    {
+        log->emplace_back(beside ? '&' : '?', r);
+        return ++attempts;
+    }
+    void contended(auto&, lock_rank r, int& attempt) noexcept
+    {
+        CHECK(attempt == attempts);
+        log->emplace_back('c', r);
+    }
+    void acquired(auto&, lock_rank r, int attempt) noexcept
+    {
+        CHECK(attempt == attempts);
+        log->emplace_back('+', r);
+    }
+    void released(auto&, lock_rank r) noexcept { log->emplace_back('-', r); }
 };
+
+// One that notes what locks are held.
+class noting : public told {
+public:
+    sync::held_locks* held_spin_locks() noexcept override { return &spinning; }
+    sync::held_locks* held_sleeping_locks() noexcept override { return &sleeping; }
+
+    sync::held_locks spinning;
+    sync::held_locks sleeping;
+};
+
+template <lock_rank Rank>
+using checked_spin_lock = sync::spin_lock<Rank, sync::any_parker, sync::checked>;
+template <lock_rank Rank>
+using checked_mutex = sync::mutex<Rank, hal::standard_atomics, sync::checked>;
 
 } // namespace
 
@@ -289,31 +320,149 @@ TEST_CASE("a lock tells its observer before it waits, when it has it, and when i
 {
     told interrupts;
     std::vector<std::pair<char, lock_rank>> log;
-    sync::spin_lock<lock_rank::heap, sync::any_parker, noted> lock{noted{&log}};
+    sync::spin_lock<lock_rank::heap, sync::any_parker, noted> lock{noted{.log = &log}};
     lock.lock(interrupts).unlock();
-    CHECK(log == std::vector<std::pair<char, lock_rank>>{
-                     {'?', lock_rank::heap}, {'+', lock_rank::heap}, {'-', lock_rank::heap}});
+    lock.lock_beside(interrupts).unlock();
+    CHECK(log == std::vector<std::pair<char, lock_rank>>{{'?', lock_rank::heap},
+                                                         {'+', lock_rank::heap},
+                                                         {'-', lock_rank::heap},
+                                                         {'&', lock_rank::heap},
+                                                         {'+', lock_rank::heap},
+                                                         {'-', lock_rank::heap}});
 }
 
-TEST_CASE("the rank ledger follows locks taken in order on each CPU, let go in any order")
+TEST_CASE("a mutex tells its observer the same, and when it had to wait")
 {
-    told interrupts;
-    cpus cpu;
-    using ledger = sync::rank_ledger<cpus, 4>;
-    using checked = sync::rank_checked<ledger>;
-    ledger held{cpu};
-    sync::spin_lock<lock_rank::device, sync::any_parker, checked> outer{checked{held}};
-    sync::spin_lock<lock_rank::heap, sync::any_parker, checked> inner{checked{held}};
-    auto a = outer.lock(interrupts);
-    auto b = inner.lock(interrupts);
-    CHECK(!held.in_order(lock_rank::heap)); // the same again
-    CHECK(!held.in_order(lock_rank::timers));
-    CHECK(held.in_order(lock_rank::frames));
-    a.unlock();
-    CHECK(!held.in_order(lock_rank::device));
-    cpu.at = 1;
-    CHECK(held.in_order(lock_rank::device)); // another CPU holds nothing
-    cpu.at = 0;
-    b.unlock();
-    CHECK(held.in_order(lock_rank::file_position));
+    told parker;
+    std::vector<std::pair<char, lock_rank>> log;
+    sync::mutex<lock_rank::inode, hal::standard_atomics, noted> mutex{noted{.log = &log}};
+    auto first = mutex.lock(parker);
+    parker.on_park = [&] { first.unlock(); };
+    auto second = mutex.lock(parker);
+    CHECK(log == std::vector<std::pair<char, lock_rank>>{{'?', lock_rank::inode},
+                                                         {'+', lock_rank::inode},
+                                                         {'?', lock_rank::inode},
+                                                         {'c', lock_rank::inode},
+                                                         {'-', lock_rank::inode},
+                                                         {'+', lock_rank::inode}});
+}
+
+TEST_CASE("of the locks that are held the lowest decides what may be taken")
+{
+    using sync::lock_misuse;
+    using sync::lock_rule;
+    noting by;
+    by.on = 0; // as while a spinning lock is taken
+    const auto wants = [&](lock_rank rank, bool beside = false) { return sync::misuse_by_taking(by, rank, beside); };
+    by.spinning.add(lock_rank::device);
+    by.spinning.add(lock_rank::heap);
+    const lock_misuse same{lock_rule::order, lock_rank::heap, lock_rank::heap};
+    const lock_misuse higher{lock_rule::order, lock_rank::timers, lock_rank::heap};
+    CHECK(wants(lock_rank::heap) == same);
+    CHECK(wants(lock_rank::timers) == higher);
+    CHECK(wants(lock_rank::timers, true) == higher);
+    CHECK(!wants(lock_rank::heap, true));
+    CHECK(!wants(lock_rank::frames));
+    by.spinning.add(lock_rank::heap);
+    by.spinning.remove(lock_rank::heap);
+    CHECK(wants(lock_rank::heap) == same); // there is the other
+    by.spinning.remove(lock_rank::heap);
+    CHECK(!wants(lock_rank::heap));
+    by.spinning.remove(lock_rank::device);
+    CHECK(!wants(lock_rank::process_table));
+
+    by.on = 1;
+    by.sleeping.add(lock_rank::mounts);
+    CHECK(wants(lock_rank::regions) == lock_misuse{lock_rule::order, lock_rank::regions, lock_rank::mounts});
+    CHECK(!wants(lock_rank::rename));
+}
+
+TEST_CASE("a spinning lock is not taken by what leaves interrupts on, nor are they enabled while one is held")
+{
+    using sync::lock_misuse;
+    using sync::lock_rule;
+    noting by;
+    CHECK(sync::misuse_by_taking(by, lock_rank::heap) == lock_misuse{lock_rule::interrupts_off, lock_rank::heap});
+    CHECK(!sync::misuse_by_enabling_interrupts(by));
+    by.spinning.add(lock_rank::heap);
+    CHECK(sync::misuse_by_enabling_interrupts(by) ==
+          lock_misuse{.broken = lock_rule::interrupts_off, .held = lock_rank::heap});
+}
+
+TEST_CASE("nobody sleeps, takes a sleeping lock or copies user memory with interrupts off")
+{
+    using sync::lock_misuse;
+    using sync::lock_rule;
+    noting by;
+    const auto misuses = [&] {
+        return std::vector{sync::misuse_by_sleeping(by), sync::misuse_by_taking(by, lock_rank::inode),
+                           sync::misuse_by_copying_user_memory(by)};
+    };
+    const std::optional<lock_misuse> none;
+    CHECK(misuses() == std::vector{none, none, none});
+    by.on = 0;
+    CHECK(misuses() == std::vector<std::optional<lock_misuse>>{lock_misuse{lock_rule::no_sleep},
+                                                               lock_misuse{lock_rule::no_sleep, lock_rank::inode},
+                                                               lock_misuse{lock_rule::no_sleep}});
+    by.spinning.add(lock_rank::heap);
+    CHECK(sync::misuse_by_taking(by, lock_rank::inode) ==
+          lock_misuse{lock_rule::no_sleep, lock_rank::inode, lock_rank::heap});
+}
+
+TEST_CASE("user memory is copied with those locks held only that no fault takes")
+{
+    using sync::lock_misuse;
+    using sync::lock_rule;
+    noting by;
+    by.sleeping.add(lock_rank::file_content);
+    by.sleeping.add(lock_rank::file_position);
+    CHECK(!sync::misuse_by_copying_user_memory(by));
+    by.sleeping.add(lock_rank::out_of_memory);
+    CHECK(sync::misuse_by_copying_user_memory(by) ==
+          lock_misuse{.broken = lock_rule::no_fault, .held = lock_rank::out_of_memory});
+}
+
+TEST_CASE("checked locks note what is held while it is, whatever the order in which it is let go")
+{
+    noting by;
+    checked_mutex<lock_rank::regions> outermost;
+    checked_mutex<lock_rank::inode> outer;
+    checked_spin_lock<lock_rank::device> middle;
+    checked_spin_lock<lock_rank::heap> inner;
+    {
+        auto a = outermost.lock(by);
+        auto b = outer.lock(by);
+        a.unlock();
+        CHECK(by.sleeping.lowest() == lock_rank::inode);
+        auto c = middle.lock(by);
+        auto d = inner.lock(by);
+        CHECK(by.spinning.lowest() == lock_rank::heap);
+        d.unlock();
+        CHECK(by.spinning.lowest() == lock_rank::device);
+    }
+    CHECK(!by.spinning.lowest());
+    CHECK(!by.sleeping.lowest());
+}
+
+TEST_CASE("a checked lock that is misused ends the program, and names both ranks")
+{
+    noting by;
+    checked_spin_lock<lock_rank::device> device;
+    checked_spin_lock<lock_rank::heap> heap;
+    checked_mutex<lock_rank::inode> inode;
+    CHECK(last_words([&] {
+              auto inner = heap.lock(by);
+              auto outer = device.lock(by);
+          }).find("misuse of locks: device is taken while heap is held") != std::string::npos);
+    CHECK(last_words([&] {
+              auto inner = heap.lock(by);
+              auto outer = inode.lock(by);
+          }).find("misuse of locks: inode is taken while heap is held") != std::string::npos);
+    CHECK(last_words([&] {
+              by.on = 0;
+              auto guard = inode.lock(by);
+          }).find("misuse of locks: inode is taken with interrupts off") != std::string::npos);
+    CHECK(last_words([&] {
+              sync::enforce(sync::lock_misuse{.broken = sync::lock_rule::no_fault, .held = lock_rank::regions});
+          }).find("misuse of locks: user memory is copied while regions is held") != std::string::npos);
 }

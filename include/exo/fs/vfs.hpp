@@ -534,7 +534,7 @@ inline result<> vfs::remove_directory(const path_context& context, const path& p
     if (node->covers().load(std::memory_order_relaxed) != 0)
         return fail(errors::busy);
     {
-        auto own = node->entries().lock(environment_.parker);
+        auto own = node->entries().lock_beside(environment_.parker);
         EXO_TRY(directory.remove_directory(at.name, *node));
         node->mark_removed();
     }
@@ -577,7 +577,7 @@ inline result<> vfs::rename(const path_context& context, const path& from, const
     std::optional<entries_guard> first{(new_first ? new_parent : old_parent).entries().lock(environment_.parker)};
     std::optional<entries_guard> second;
     if (&old_parent != &new_parent)
-        second.emplace((new_first ? old_parent : new_parent).entries().lock(environment_.parker));
+        second.emplace((new_first ? old_parent : new_parent).entries().lock_beside(environment_.parker));
 
     old_place.entry = EXO_TRY(look_up_in(old_place));
     new_place.entry = EXO_TRY(look_up_in(new_place));
@@ -623,7 +623,7 @@ inline result<> vfs::rename(const path_context& context, const path& from, const
     std::optional<entries_guard> emptied;
     const bool replaces_directory = target && target->is_directory() && !options.exchange;
     if (replaces_directory)
-        emptied.emplace(target->entries().lock(environment_.parker));
+        emptied.emplace(target->entries().lock_beside(environment_.parker));
     EXO_TRY(old_parent.rename(old_place.name, *source, new_parent, new_place.name, target, options));
     if (replaces_directory)
         target->mark_removed();

@@ -29,6 +29,7 @@
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/mm/frame_cache.hpp>
 #include <exo/mm/frame_info.hpp>
+#include <exo/sync/lock_observer.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/spin_lock.hpp>
 #include <exo/trace/counter.hpp>
@@ -519,7 +520,7 @@ private:
     std::span<frame_info> records_;
     std::span<frame_cache> caches_;
 
-    sync::spin_lock<sync::lock_rank::frames, Interrupts, sync::unobserved, Atomics> lock_;
+    sync::spin_lock<sync::lock_rank::frames, Interrupts, sync::lock_observer, Atomics> lock_;
     buddy_lists lists_[2];
     frame_counters counters_;
     std::uint64_t total_{};

@@ -140,7 +140,7 @@ public:
             auto first = (&source < &target ? source : target).lock.lock(parker);
             std::optional<bucket_guard> second;
             if (&source != &target)
-                second.emplace((&source < &target ? target : source).lock.lock(parker));
+                second.emplace((&source < &target ? target : source).lock.lock_beside(parker));
             if (source.changes.load(std::memory_order_relaxed) == before)
                 return move_waiters(parker, source, target, from, to, woken, moved);
         }

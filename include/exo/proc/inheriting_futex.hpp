@@ -28,6 +28,7 @@
 #include <exo/proc/thread.hpp>
 #include <exo/sched/errors.hpp>
 #include <exo/sched/inheriting_mutex.hpp>
+#include <exo/sync/lock_rank.hpp>
 
 namespace exo::proc {
 
@@ -134,7 +135,7 @@ public:
     }
 
 private:
-    using mutex_type = sched::inheriting_mutex<typename System::scheduler_type>;
+    using mutex_type = sched::inheriting_mutex<typename System::scheduler_type, sync::lock_rank::futexes>;
 
     // One that somebody waits for; under its bucket's lock.
     struct contended_futex {

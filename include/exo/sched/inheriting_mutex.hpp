@@ -1,6 +1,7 @@
 // A sleeping lock whose holder inherits the urgency of who waits for it (sched/inheritance.hpp), so that a thread waits
 // for what the holder does under the lock and not for others that the holder must let go first. It goes to the most
-// urgent that waits. Not for interrupt handlers.
+// urgent that waits. Not for interrupt handlers. The kernel's own locks, which lock() takes and a guard lets go, have a
+// rank like all others (sync/lock_rank.hpp); those that programs hold have no order.
 
 #pragma once
 
@@ -12,12 +13,16 @@
 #include <exo/base/result.hpp>
 #include <exo/base/time.hpp>
 #include <exo/sched/errors.hpp>
+#include <exo/sync/lock_observer.hpp>
+#include <exo/sync/lock_rank.hpp>
 
 namespace exo::sched {
 
 // `Scheduler` is a sched::scheduler.
-template <class Scheduler>
+template <class Scheduler, sync::lock_rank Rank, class Observer = sync::lock_observer>
 class inheriting_mutex {
+    static_assert(sync::sleeps(Rank));
+
     using task = typename Scheduler::task;
     using inheritance = typename Scheduler::inheritance_type;
 
@@ -31,8 +36,10 @@ public:
         // By the thread that locked.
         void unlock() noexcept
         {
-            if (auto* m = std::exchange(mutex_, nullptr))
+            if (auto* m = std::exchange(mutex_, nullptr)) {
+                m->observer_.released(*scheduler_, Rank);
                 m->release(*scheduler_);
+            }
         }
 
     private:
@@ -51,16 +58,12 @@ public:
     // timed_out.
     result<guard> lock(Scheduler& scheduler, instant deadline = instant::never())
     {
-        if (auto taken = acquire(scheduler, deadline, false); !taken)
-            return fail(taken.error());
-        return guard{*this, scheduler};
+        return take(scheduler, deadline, false);
     }
     // The same, and interrupted.
     result<guard> lock_interruptible(Scheduler& scheduler, instant deadline = instant::never())
     {
-        if (auto taken = acquire(scheduler, deadline, true); !taken)
-            return fail(taken.error());
-        return guard{*this, scheduler};
+        return take(scheduler, deadline, true);
     }
 
     // For locks that outlive the call which takes them, and whose first holder took them elsewhere (futexes).
@@ -82,8 +85,7 @@ public:
     result<void> acquire(Scheduler& scheduler, instant deadline, bool interruptible)
     {
         task& self = *scheduler.current();
-        std::uintptr_t expected = 0;
-        if (owner_.compare_exchange_strong(expected, word(self), std::memory_order_acquire, std::memory_order_relaxed))
+        if (try_acquire(self))
             return {};
         return wait(scheduler, self, deadline, interruptible);
     }
@@ -129,6 +131,23 @@ private:
         return (owner_.load(std::memory_order_acquire) & ~contended) == word(t);
     }
 
+    [[nodiscard]] bool try_acquire(task& self) noexcept
+    {
+        std::uintptr_t expected = 0;
+        return owner_.compare_exchange_strong(expected, word(self), std::memory_order_acquire,
+                                              std::memory_order_relaxed);
+    }
+    result<guard> take(Scheduler& scheduler, instant deadline, bool interruptible)
+    {
+        [[maybe_unused]] auto attempt = observer_.acquiring(scheduler, Rank, false);
+        task& self = *scheduler.current();
+        if (!try_acquire(self)) {
+            observer_.contended(scheduler, Rank, attempt);
+            EXO_TRY(wait(scheduler, self, deadline, interruptible));
+        }
+        observer_.acquired(scheduler, Rank, attempt);
+        return guard{*this, scheduler};
+    }
     result<void> wait(Scheduler& scheduler, task& self, instant deadline, bool interruptible)
     {
         bool acquired = false;
@@ -198,6 +217,7 @@ private:
 
     std::atomic<std::uintptr_t> owner_{};
     typename inheritance::lock lock_;
+    [[no_unique_address]] Observer observer_{};
 };
 
 } // namespace exo::sched

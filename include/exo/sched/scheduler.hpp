@@ -48,14 +48,17 @@
 #include <exo/sched/policy.hpp>
 #include <exo/sched/task.hpp>
 #include <exo/sched/timer_queue.hpp>
+#include <exo/sync/held_locks.hpp>
 #include <exo/sync/inbox.hpp>
+#include <exo/sync/lock_observer.hpp>
+#include <exo/sync/lock_rank.hpp>
 #include <exo/sync/spin_lock.hpp>
 #include <exo/trace/counter.hpp>
 #include <exo/trace/registry.hpp>
 
 namespace exo::sched {
 
-template <class Scheduler>
+template <class Scheduler, sync::lock_rank Rank, class Observer>
 class inheriting_mutex;
 
 // The turn of a thread that a switch begins.
@@ -284,6 +287,8 @@ public:
 
     void park(instant deadline) noexcept
     {
+        if constexpr (sync::locks_are_checked)
+            sync::enforce(sync::misuse_by_sleeping(*this));
         const state saved = interrupts_.save_and_disable();
         processor& p = here();
         task& self = *p.current_;
@@ -336,6 +341,17 @@ public:
             preempt_if_needed();
     }
     [[nodiscard]] bool enabled() noexcept { return interrupts_.enabled(); }
+
+    // For sync/held_locks.hpp. Before it runs threads a CPU takes sleeping locks as it likes.
+    [[nodiscard]] sync::held_locks* held_spin_locks() noexcept { return sync::held_spin_locks(interrupts_); }
+    [[nodiscard]] sync::held_locks* held_sleeping_locks() noexcept
+    {
+        const state saved = interrupts_.save_and_disable();
+        processor& p = here();
+        sync::held_locks* const held = p.started_ ? sync::kept_in(p.current_->locks) : nullptr;
+        interrupts_.restore(saved);
+        return held;
+    }
 
     // A timer that calls its handler on this CPU at `deadline`. Calls of arm and cancel for one timer exclude each
     // other.
@@ -474,7 +490,7 @@ public:
     }
 
 private:
-    template <class Scheduler>
+    template <class Scheduler, sync::lock_rank Rank, class Observer>
     friend class inheriting_mutex;
 
     // What one search looks at, and moves, at most.

@@ -10,6 +10,7 @@
 
 #include <exo/base/time.hpp>
 #include <exo/sched/policy.hpp>
+#include <exo/sync/lock_observer.hpp>
 #include <exo/trace/counter.hpp>
 
 namespace exo::sched {
@@ -60,6 +61,8 @@ public:
     void* owner{};
     // Something wants the task to give up waits that may be given up. Whoever sets it unparks the task.
     std::atomic<bool> interrupt_pending{};
+    // Sleeping locks that the task holds.
+    [[no_unique_address]] sync::held_locks_if_checked locks{};
 
 protected:
     explicit task_info(std::string_view name) { set_name(name); }

@@ -25,6 +25,8 @@
 #include <exo/sim/agenda.hpp>
 #include <exo/sim/context.hpp>
 #include <exo/sim/large_pages.hpp>
+#include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_observer.hpp>
 
 namespace exo::sim {
 
@@ -124,11 +126,17 @@ public:
         if (!saved)
             return;
         EXO_CHECK(!running_->enabled); // they nest
+        if constexpr (sync::locks_are_checked)
+            sync::enforce(sync::misuse_by_enabling_interrupts(*this));
         running_->enabled = true;
         deliver();
         wander();
     }
     [[nodiscard]] bool enabled() const noexcept { return running_ && running_->enabled; }
+    [[nodiscard]] sync::held_locks* held_spin_locks() noexcept
+    {
+        return running_ ? sync::kept_in(running_->locks) : nullptr;
+    }
 
     // hal::CpuLocal, Clock, DeadlineTimer, Idle.
     [[nodiscard]] unsigned current_cpu() const noexcept
@@ -176,6 +184,7 @@ private:
         instant resumes{instant::never()};
         instant deadline{instant::never()};
         std::deque<handler> posted;
+        [[no_unique_address]] sync::held_locks_if_checked locks;
 
         [[nodiscard]] bool due(instant now) const { return !posted.empty() || deadline <= now; }
         [[nodiscard]] instant event() const

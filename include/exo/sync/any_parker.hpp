@@ -9,6 +9,7 @@
 #include <exo/base/time.hpp>
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/parker.hpp>
+#include <exo/sync/held_locks.hpp>
 
 namespace exo::sync {
 
@@ -31,6 +32,10 @@ public:
     virtual void restore(const state& saved) noexcept = 0;
     [[nodiscard]] virtual bool enabled() noexcept = 0;
 
+    // Null where nobody keeps them (held_locks.hpp).
+    [[nodiscard]] virtual sync::held_locks* held_spin_locks() noexcept { return nullptr; }
+    [[nodiscard]] virtual sync::held_locks* held_sleeping_locks() noexcept { return nullptr; }
+
 protected:
     ~any_parker() = default;
 };
@@ -52,6 +57,8 @@ public:
     state save_and_disable() noexcept override { return static_cast<state>(interrupts_.save_and_disable()); }
     void restore(const state& saved) noexcept override { interrupts_.restore(static_cast<typename I::state>(saved)); }
     bool enabled() noexcept override { return interrupts_.enabled(); }
+    sync::held_locks* held_spin_locks() noexcept override { return sync::held_spin_locks(interrupts_); }
+    sync::held_locks* held_sleeping_locks() noexcept override { return sync::held_sleeping_locks(parker_); }
 
 private:
     P& parker_;

@@ -2,7 +2,8 @@
 //
 // lock() returns a guard; holding one, a thread keeps its CPU: the lock disables interrupts through its
 // InterruptControl until the guard ends, so it may also be taken in handlers and is never held by a thread that is not
-// running. Fair by ticket: waiters get the lock in the order of arrival. Holders do not sleep.
+// running. Fair by ticket: waiters get the lock in the order of arrival. Holders do not sleep. There is no spinning
+// lock that leaves interrupts on, so none of them has to be kept out of handlers.
 
 #pragma once
 
@@ -13,22 +14,16 @@
 #include <exo/base/check.hpp>
 #include <exo/hal/atomics.hpp>
 #include <exo/hal/interrupt_control.hpp>
+#include <exo/sync/lock_observer.hpp>
 #include <exo/sync/lock_rank.hpp>
 
 namespace exo::sync {
 
-// What every lock does about statistics and rank checks: nothing. Called with interrupts off; acquiring comes before
-// the lock waits.
-struct unobserved {
-    void acquiring(lock_rank) noexcept {}
-    void acquired(lock_rank) noexcept {}
-    void contended(lock_rank) noexcept {}
-    void released(lock_rank) noexcept {}
-};
-
-template <lock_rank Rank, hal::InterruptControl Interrupts, class Observer = unobserved,
+template <lock_rank Rank, hal::InterruptControl Interrupts, class Observer = lock_observer,
           hal::Atomics Atomics = hal::standard_atomics>
 class spin_lock {
+    static_assert(!sleeps(Rank));
+
 public:
     static constexpr lock_rank rank = Rank;
 
@@ -44,7 +39,7 @@ public:
         void unlock() noexcept
         {
             if (auto* lock = std::exchange(lock_, nullptr)) {
-                lock->release();
+                lock->release(*interrupts_);
                 interrupts_->restore(saved_);
             }
         }
@@ -67,19 +62,9 @@ public:
     spin_lock& operator=(const spin_lock&) = delete;
     ~spin_lock() { EXO_CHECK(!held()); }
 
-    guard lock(Interrupts& interrupts) noexcept
-    {
-        const auto saved = interrupts.save_and_disable();
-        observer_.acquiring(Rank);
-        const auto ticket = next_.fetch_add(1, std::memory_order_relaxed);
-        if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]] {
-            observer_.contended(Rank);
-            while (serving_.load(std::memory_order_acquire) != ticket)
-                Atomics::pause();
-        }
-        observer_.acquired(Rank);
-        return guard{*this, interrupts, saved};
-    }
+    guard lock(Interrupts& interrupts) noexcept { return take(interrupts, false); }
+    // The same, beside others of the rank, in an order that is the caller's.
+    guard lock_beside(Interrupts& interrupts) noexcept { return take(interrupts, true); }
 
     // A snapshot, for checks.
     [[nodiscard]] bool held() const noexcept
@@ -88,9 +73,22 @@ public:
     }
 
 private:
-    void release() noexcept
+    guard take(Interrupts& interrupts, bool beside) noexcept
     {
-        observer_.released(Rank);
+        const auto saved = interrupts.save_and_disable();
+        [[maybe_unused]] auto attempt = observer_.acquiring(interrupts, Rank, beside);
+        const auto ticket = next_.fetch_add(1, std::memory_order_relaxed);
+        if (serving_.load(std::memory_order_acquire) != ticket) [[unlikely]] {
+            observer_.contended(interrupts, Rank, attempt);
+            while (serving_.load(std::memory_order_acquire) != ticket)
+                Atomics::pause();
+        }
+        observer_.acquired(interrupts, Rank, attempt);
+        return guard{*this, interrupts, saved};
+    }
+    void release(Interrupts& interrupts) noexcept
+    {
+        observer_.released(interrupts, Rank);
         serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
 

@@ -9,11 +9,12 @@
 #include <atomic>
 #include <concepts>
 
+#include <exo/base/errors.hpp>
 #include <exo/base/list.hpp>
 #include <exo/base/result.hpp>
-#include <exo/base/errors.hpp>
 #include <exo/hal/atomics.hpp>
 #include <exo/sync/any_parker.hpp>
+#include <exo/sync/lock_observer.hpp>
 #include <exo/sync/spin_lock.hpp>
 
 namespace exo::sync {
@@ -148,7 +149,7 @@ private:
         return outcome;
     }
 
-    spin_lock<lock_rank::wait_queue, any_parker, unobserved, Atomics> lock_;
+    spin_lock<lock_rank::wait_queue, any_parker, lock_observer, Atomics> lock_;
     list<waiter, &waiter::hook> waiters_;
     typename Atomics::template atomic<unsigned> count_{};
 };

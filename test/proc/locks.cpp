@@ -1,0 +1,122 @@
+// That every lock of a whole kernel is checked: the locks of its own objects, taken where its own code takes them.
+
+#include "world.hpp"
+
+#include <functional>
+#include <string>
+
+#include <exo/base/time.hpp>
+#include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_rank.hpp>
+
+#include <last_words.hpp>
+
+using namespace world;
+using exo::sync::lock_misuse;
+using exo::sync::lock_rank;
+using exo::sync::lock_rule;
+
+namespace {
+
+using kernel_type = simulated_kernel::kernel_type;
+
+// What the kernel says when its first program, in the kernel for once, does what it must not.
+std::string report_of(const std::function<void(kernel_type&, simulated_kernel&, view&)>& misuse)
+{
+    return last_words([&] {
+        simulated_kernel machine;
+        machine.run([&](view& self) {
+            misuse(machine.kernel(), machine, self);
+            self.exit(0);
+        });
+    });
+}
+
+// In the kernel, where locks may be held.
+void sleep_in(kernel_type& k)
+{
+    const auto until = k.now() + exo::milliseconds(1);
+    while (k.now() < until)
+        k.parker().park(until);
+}
+
+} // namespace
+
+TEST_CASE("the spinning locks of a kernel are noted for the CPU, and forbid to sleep and to copy user memory")
+{
+    simulated_kernel machine;
+    auto& k = machine.kernel();
+    run_to_end(machine, [&](view& self) {
+        {
+            auto table = k.processes().lock();
+            auto& cpu = machine.platform().interrupts();
+            CHECK(cpu.held_spin_locks()->lowest() == lock_rank::process_table);
+            const lock_misuse sleeps{lock_rule::no_sleep, std::nullopt, lock_rank::process_table};
+            CHECK(exo::sync::misuse_by_sleeping(k.scheduler()) == sleeps);
+            CHECK(exo::sync::misuse_by_sleeping(k.parker()) == sleeps);
+            CHECK(exo::sync::misuse_by_copying_user_memory(k.scheduler()) == sleeps);
+            auto process = k.current_thread().process().lock();
+            CHECK(cpu.held_spin_locks()->lowest() == lock_rank::process);
+            CHECK(exo::sync::misuse_by_taking(k.parker(), lock_rank::process_table) ==
+                  lock_misuse{lock_rule::order, lock_rank::process_table, lock_rank::process});
+        }
+        CHECK(!exo::sync::misuse_by_sleeping(k.scheduler()));
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
+TEST_CASE("the sleeping locks of a kernel are noted for the thread, on whatever CPU it goes on")
+{
+    simulated_kernel machine;
+    auto& k = machine.kernel();
+    bool ran = false;
+    const auto other = machine.add([&](view& self) {
+        CHECK(!k.scheduler().held_sleeping_locks()->lowest());
+        ran = true;
+        exit_thread(self);
+    });
+    run_to_end(machine, [&](view& self) {
+        auto& root = k.current_thread().process().paths.root.entry;
+        spawn(self, other);
+        {
+            auto entries = root->node()->entries().lock(k.parker());
+            sleep_in(k);
+            CHECK(ran);
+            CHECK(k.scheduler().held_sleeping_locks()->lowest() == lock_rank::inode_parent);
+            CHECK(exo::sync::misuse_by_taking(k.parker(), lock_rank::regions) ==
+                  lock_misuse{lock_rule::order, lock_rank::regions, lock_rank::inode_parent});
+            CHECK(exo::sync::misuse_by_copying_user_memory(k.scheduler()) ==
+                  lock_misuse{.broken = lock_rule::no_fault, .held = lock_rank::inode_parent});
+        }
+        CHECK(!k.scheduler().held_sleeping_locks()->lowest());
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
+TEST_CASE("a kernel stops where a lock is misused, deadlock or not, and names the locks")
+{
+    CHECK(report_of([](kernel_type& k, simulated_kernel&, view&) {
+              auto process = k.current_thread().process().lock();
+              auto table = k.processes().lock();
+          }).find("process_table is taken while process is held") != std::string::npos);
+    CHECK(report_of([](kernel_type& k, simulated_kernel&, view&) {
+              auto table = k.processes().lock();
+              k.parker().park(k.now());
+          }).find("a thread sleeps while process_table is held") != std::string::npos);
+    CHECK(report_of([](kernel_type& k, simulated_kernel& machine, view&) {
+              auto table = k.processes().lock();
+              machine.platform().interrupts().restore(true);
+          }).find("interrupts are enabled while process_table is held") != std::string::npos);
+}
+
+TEST_CASE("a kernel stops at a sleeping lock in an interrupt handler, free or not")
+{
+    const auto report = report_of([](kernel_type& k, simulated_kernel& machine, view& self) {
+        auto& root = k.current_thread().process().paths.root.entry;
+        machine.platform().interrupts().interrupt(0, [&] { auto guard = root->node()->entries().lock(k.parker()); });
+        sleep_for(self, 1'000'000);
+    });
+    CHECK(report.find("inode_parent is taken with interrupts off") != std::string::npos);
+}
