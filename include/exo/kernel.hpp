@@ -99,7 +99,7 @@ public:
     [[nodiscard]] bool resolve_fault(virt_addr at, mm::access how)
     {
         thread_type* t = system_type::thread_of(*this->scheduler().current());
-        return t && t->space() && handle_fault(*t, at, how);
+        return t && t->space() && !t->present_memory_only && handle_fault(*t, at, how);
     }
     void on_exception(frame& f, proc::fault what)
     {

@@ -283,4 +283,62 @@ TEST_CASE("two threads that wait for each other's lock are told")
     check_clean(machine);
 }
 
+TEST_CASE(
+    "the word of a lock with an owner is brought in wherever it is looked at, and where it cannot be, nothing stays")
+{
+    simulated_kernel machine;
+    constexpr int discard = 4; // MADV_DONTNEED: the word is 0 when it is next brought in
+    const auto word_at = machine.data_begin() + 8;
+    const auto word = [&](view& self) { return self.load<std::uint64_t>(word_at); };
+    // Waits for the lock, which its owner leaves behind in a page that is not there.
+    const auto inherits = machine.add([&](view& self) {
+        const auto outcome = pi_call(self, operation::lock, word(self));
+        if (outcome == 0) {
+            const auto id = static_cast<std::uint32_t>(self.call(nr::gettid));
+            CHECK(self.load<std::uint32_t>(word(self)) == (id | owner_has_died));
+            CHECK(pi_call(self, operation::unlock, word(self)) == 0);
+        }
+        self.store(machine.data_begin(), outcome);
+        exit_thread(self);
+    });
+    const auto discards = machine.add([&](view& self) {
+        CHECK(pi_call(self, operation::lock, word(self)) == 0);
+        sleep_for(self, 2 * futex_moment);
+        CHECK(self.call(nr::madvise, word(self), 4096, discard) == 0);
+        exit_thread(self);
+    });
+    const auto unmaps = machine.add([&](view& self) {
+        CHECK(pi_call(self, operation::lock, word(self)) == 0);
+        sleep_for(self, 2 * futex_moment);
+        CHECK(self.call(nr::munmap, word(self), 4096) == 0);
+        exit_thread(self);
+    });
+    run_to_end(machine, [&](view& self) {
+        const auto fresh = [&] { return static_cast<std::uint64_t>(self.call(nr::mmap, 0, 4096, 3, 0x22, -1, 0)); };
+        for (const auto how : {operation::lock, operation::try_lock}) {
+            const auto at = fresh();
+            CHECK(pi_call(self, how, at) == 0);
+            CHECK(self.load<std::uint32_t>(at) == 1);
+            CHECK(self.call(nr::mprotect, at, 4096, 1) == 0);
+            CHECK(pi_call(self, operation::unlock, at) == minus(posix::fault));
+            CHECK(pi_call(self, how, at + 4) == minus(posix::fault));
+            CHECK(self.call(nr::mprotect, at, 4096, 3) == 0);
+            CHECK(self.call(nr::madvise, at, 4096, discard) == 0);
+            CHECK(pi_call(self, operation::unlock, at) == minus(posix::perm));
+        }
+        for (const auto leaves : {discards, unmaps}) {
+            self.store(word_at, fresh());
+            spawn(self, leaves, machine.data_begin() + 16);
+            sleep_for(self, futex_moment);
+            spawn(self, inherits, machine.data_begin() + 20);
+            join(self, machine.data_begin() + 16);
+            join(self, machine.data_begin() + 20);
+            CHECK(self.load<std::int64_t>(machine.data_begin()) == (leaves == discards ? 0 : minus(posix::fault)));
+            CHECK(!machine.kernel().inheriting_futexes().any());
+        }
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 } // namespace

@@ -6,6 +6,7 @@
 #include <string>
 
 #include <exo/base/time.hpp>
+#include <exo/proc/user_copy.hpp>
 #include <exo/sync/held_locks.hpp>
 #include <exo/sync/lock_rank.hpp>
 
@@ -105,6 +106,10 @@ TEST_CASE("a kernel stops where a lock is misused, deadlock or not, and names th
               auto table = k.processes().lock();
               k.parker().park(k.now());
           }).find("a thread sleeps while process_table is held") != std::string::npos);
+    CHECK(report_of([](kernel_type& k, simulated_kernel&, view& self) {
+              auto table = k.processes().lock();
+              (void)exo::proc::copy_to_user(k, exo::user_addr{self.allocate(8)}, nullptr, 0);
+          }).find("while process_table is held") != std::string::npos);
     CHECK(report_of([](kernel_type& k, simulated_kernel& machine, view&) {
               auto table = k.processes().lock();
               machine.platform().interrupts().restore(true);
@@ -119,4 +124,28 @@ TEST_CASE("a kernel stops at a sleeping lock in an interrupt handler, free or no
         sleep_for(self, 1'000'000);
     });
     CHECK(report.find("inode_parent is taken with interrupts off") != std::string::npos);
+}
+
+TEST_CASE("a thread that may look at present memory only is refused what would have to be brought in, and no longer")
+{
+    simulated_kernel machine;
+    auto& k = machine.kernel();
+    run_to_end(machine, [&](view& self) {
+        const auto fresh = static_cast<std::uint64_t>(self.call(nr::mmap, 0, 4096, 3, 0x22, -1, 0));
+        std::byte word[4]{};
+        const auto copied = [&] { return exo::proc::copy_from_user(k, word, exo::user_addr{fresh}, sizeof word); };
+        {
+            // As with a lock that a fault would need.
+            const exo::proc::present_memory_only present{k.current_thread()};
+            auto entries = k.current_thread().process().paths.root.entry->node()->entries().lock(k.parker());
+            CHECK(copied() == 0);
+        }
+        CHECK(copied() == 4);
+        {
+            const exo::proc::present_memory_only present{k.current_thread()};
+            CHECK(copied() == 4);
+        }
+        self.exit(0);
+    });
+    check_clean(machine);
 }

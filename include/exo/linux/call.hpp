@@ -24,6 +24,7 @@
 #include <exo/proc/credentials.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/proc/user_copy.hpp>
 
 namespace exo::linux_abi {
 
@@ -49,14 +50,14 @@ public:
     // Errors: bad_address; some of the bytes may have been copied.
     [[nodiscard]] result<> read(user_addr from, std::span<std::byte> into) override
     {
-        const auto copied = system.user_mode().copy_from_user(into.data(), from, into.size());
+        const auto copied = proc::copy_from_user(system, into.data(), from, into.size());
         if (copied != into.size())
             return fail(errors::bad_address, from.value() + copied);
         return {};
     }
     [[nodiscard]] result<> write(user_addr to, std::span<const std::byte> from) override
     {
-        const auto copied = system.user_mode().copy_to_user(to, from.data(), from.size());
+        const auto copied = proc::copy_to_user(system, to, from.data(), from.size());
         if (copied != from.size())
             return fail(errors::bad_address, to.value() + copied);
         return {};
@@ -73,7 +74,7 @@ public:
             const std::size_t wanted = to_page_end < 128 ? to_page_end : 128;
             const std::size_t piece = wanted < buffer.size() - length ? wanted : buffer.size() - length;
             auto* into = reinterpret_cast<std::byte*>(buffer.data() + length);
-            const auto copied = system.user_mode().copy_from_user(into, from + length, piece);
+            const auto copied = proc::copy_from_user(system, into, from + length, piece);
             for (std::size_t i = 0; i < copied; ++i)
                 if (buffer[length + i] == '\0')
                     return std::string_view{buffer.data(), length + i};
@@ -98,7 +99,7 @@ public:
     [[nodiscard]] result<std::size_t> put(std::span<const std::byte> bytes) override
     {
         const auto wanted = bytes.size() < size_ ? bytes.size() : size_;
-        const auto copied = call_.system.user_mode().copy_to_user(to_, bytes.data(), wanted);
+        const auto copied = proc::copy_to_user(call_.system, to_, bytes.data(), wanted);
         if (copied == 0 && wanted != 0)
             return fail(errors::bad_address, to_.value());
         to_ += copied;
@@ -121,7 +122,7 @@ public:
     [[nodiscard]] result<std::size_t> get(std::span<std::byte> bytes) override
     {
         const auto wanted = bytes.size() < size_ ? bytes.size() : size_;
-        const auto copied = call_.system.user_mode().copy_from_user(bytes.data(), from_, wanted);
+        const auto copied = proc::copy_from_user(call_.system, bytes.data(), from_, wanted);
         if (copied == 0 && wanted != 0)
             return fail(errors::bad_address, from_.value());
         from_ += copied;

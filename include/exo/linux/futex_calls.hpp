@@ -15,6 +15,7 @@
 #include <exo/proc/futex.hpp>
 #include <exo/proc/inheriting_futex.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/proc/user_copy.hpp>
 
 namespace exo::linux_abi {
 
@@ -141,7 +142,7 @@ template <class System>
     const auto modification = EXO_TRY(futex_modification::decode(code));
     auto old = EXO_TRY(c.template read_object<std::uint32_t>(second));
     for (;;) {
-        const auto seen = EXO_TRY(c.system.user_mode().compare_exchange_user(second, old, modification.apply(old)));
+        const auto seen = EXO_TRY(proc::compare_exchange_user(c.system, second, old, modification.apply(old)));
         if (seen == old)
             break;
         old = seen;

@@ -28,6 +28,7 @@
 #include <exo/proc/robust_list.hpp>
 #include <exo/proc/spawn.hpp>
 #include <exo/proc/string_list.hpp>
+#include <exo/proc/user_copy.hpp>
 #include <exo/proc/wait.hpp>
 
 namespace exo::linux_abi {
@@ -169,8 +170,8 @@ template <class System>
             const std::size_t to_page_end = page_size - ((string + length) & (page_size - 1));
             const std::size_t wanted = to_page_end < piece ? to_page_end : piece;
             const auto room = EXO_TRY(into.room(wanted));
-            const auto copied = c.system.user_mode().copy_from_user(reinterpret_cast<std::byte*>(room.data()),
-                                                                    user_addr{string} + length, wanted);
+            const auto copied = proc::copy_from_user(c.system, reinterpret_cast<std::byte*>(room.data()),
+                                                     user_addr{string} + length, wanted);
             const void* end = copied == 0 ? nullptr : std::memchr(room.data(), 0, copied);
             complete = end != nullptr;
             if (!complete && copied < wanted)

@@ -14,6 +14,7 @@
 #include <exo/linux/call.hpp>
 #include <exo/proc/signals.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/proc/user_copy.hpp>
 
 namespace exo::linux_abi {
 
@@ -45,7 +46,7 @@ template <class T, class System>
 [[nodiscard]] result<T> read_user(proc::thread<System>& t, user_addr from)
 {
     T value{};
-    if (t.system().user_mode().copy_from_user(reinterpret_cast<std::byte*>(&value), from, sizeof(T)) != sizeof(T))
+    if (proc::copy_from_user(t.system(), reinterpret_cast<std::byte*>(&value), from, sizeof(T)) != sizeof(T))
         return fail(errors::bad_address, from.value());
     return value;
 }
@@ -53,7 +54,7 @@ template <class System, class T>
 [[nodiscard]] result<> write_user(proc::thread<System>& t, user_addr to, const T& value)
 {
     const auto bytes = std::as_bytes(std::span{&value, 1});
-    if (t.system().user_mode().copy_to_user(to, bytes.data(), bytes.size()) != bytes.size())
+    if (proc::copy_to_user(t.system(), to, bytes.data(), bytes.size()) != bytes.size())
         return fail(errors::bad_address, to.value());
     return {};
 }

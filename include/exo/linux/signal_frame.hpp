@@ -16,6 +16,7 @@
 #include <exo/proc/signal.hpp>
 #include <exo/proc/signals.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/proc/user_copy.hpp>
 
 namespace exo::linux_abi {
 
@@ -165,8 +166,8 @@ template <class System>
     pushed.info = to_record(delivered.info);
 
     const auto bytes = std::as_bytes(std::span{&pushed, 1});
-    if (mode.copy_to_user(user_addr{image_at}, image.data(), image.size()) != image.size() ||
-        mode.copy_to_user(user_addr{frame_at}, bytes.data(), bytes.size()) != bytes.size())
+    if (proc::copy_to_user(t.system(), user_addr{image_at}, image.data(), image.size()) != image.size() ||
+        proc::copy_to_user(t.system(), user_addr{frame_at}, bytes.data(), bytes.size()) != bytes.size())
         return fail(errors::bad_address, frame_at);
 
     frame.rdi = static_cast<std::uint64_t>(delivered.info.number);
@@ -194,7 +195,8 @@ template <class System>
     auto& mode = t.system().user_mode();
     user_context context{};
     const user_addr at{frame.rsp - 8 + offsetof(signal_frame, context)};
-    if (mode.copy_from_user(reinterpret_cast<std::byte*>(&context), at, sizeof(context)) != sizeof(context))
+    if (proc::copy_from_user(t.system(), reinterpret_cast<std::byte*>(&context), at, sizeof(context)) !=
+        sizeof(context))
         return fail(errors::bad_address, at.value());
 
     const auto& r = context.registers;
@@ -205,7 +207,7 @@ template <class System>
         t.system().interrupts().restore(interrupts);
         const auto size = mode.fpu_image(t.state).size();
         auto copy = EXO_TRY(owned_array<std::byte>::create(t.system().heap(), size));
-        if (mode.copy_from_user(copy.data(), user_addr{r.floating_point}, size) != size)
+        if (proc::copy_from_user(t.system(), copy.data(), user_addr{r.floating_point}, size) != size)
             return fail(errors::bad_address, r.floating_point);
         const auto off = t.system().interrupts().save_and_disable();
         mode.save(t.state);

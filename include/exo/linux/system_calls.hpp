@@ -10,6 +10,7 @@
 #include <exo/linux/call.hpp>
 #include <exo/linux/time_structures.hpp>
 #include <exo/proc/system_name.hpp>
+#include <exo/proc/user_copy.hpp>
 
 namespace exo::linux_abi {
 
@@ -69,7 +70,7 @@ result<std::uint64_t> sys_getrandom(call<System>& c, user_addr to, std::uint64_t
         std::byte piece[256];
         const auto wanted = size - done < sizeof(piece) ? size - done : sizeof(piece);
         c.system.random(std::span{piece}.first(wanted));
-        const auto copied = c.system.user_mode().copy_to_user(to + done, piece, wanted);
+        const auto copied = proc::copy_to_user(c.system, to + done, piece, wanted);
         done += copied;
         if (copied < wanted)
             return done != 0 ? result<std::uint64_t>{done} : fail(errors::bad_address, to.value());

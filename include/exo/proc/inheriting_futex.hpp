@@ -6,11 +6,15 @@
 // goes from owner to owner, and the word follows. The kernel's lock is there as long as somebody waits. The word is the
 // program's, and may hold anything at any time: what it says of its owner is believed once, when the kernel's lock is
 // made.
+//
+// A few buckets serve all programs, and what a page of one comes from may be slow: whoever has a bucket looks at a word
+// only if it is present. Else it lets go, brings the page in, and begins again.
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include <exo/base/address.hpp>
@@ -26,6 +30,7 @@
 #include <exo/proc/process_table.hpp>
 #include <exo/proc/robust_list.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/proc/user_copy.hpp>
 #include <exo/sched/errors.hpp>
 #include <exo/sched/inheriting_mutex.hpp>
 #include <exo/sync/lock_rank.hpp>
@@ -48,17 +53,20 @@ public:
             contended_futex* const f = EXO_TRY(take_or_wait(t, b, word, key, deadline));
             if (!f)
                 return {};
-            result<> outcome = f->lock.acquire(system_.scheduler(), deadline, true);
+            const auto acquired = f->lock.acquire(system_.scheduler(), deadline, true);
+            result<bool> taken = true;
+            if (acquired)
+                taken = with_word(t, b, word, [&] { return become_owner(t, *f, word); });
             auto guard = enter(b);
+            if (acquired && !taken)
+                f->lock.release(system_.scheduler());
             --f->waiters;
-            bool taken = true;
-            if (!outcome && outcome.error() == errors::interrupted)
-                outcome = fail(errors::interrupted_to_restart);
-            else if (outcome && f->owner != &t) // nobody has said so in the word
-                outcome = become_owner(t, *f, word, taken);
             drop_if_unused(b, *f);
-            if (!outcome || taken)
-                return outcome;
+            if (!acquired)
+                return fail(acquired.error() == errors::interrupted ? error{errors::interrupted_to_restart}
+                                                                    : acquired.error());
+            if (EXO_TRY(std::move(taken)))
+                return {};
         }
     }
 
@@ -66,51 +74,56 @@ public:
     [[nodiscard]] result<> try_lock(thread_type& t, user_addr word, futex_key key)
     {
         bucket& b = bucket_of(key);
-        auto guard = enter(b);
-        for (;;) {
-            const auto value = EXO_TRY(read(word));
-            if ((value & futex_word::owner) == number(t))
-                return fail(sched::errors::would_deadlock);
-            const contended_futex* const f = b.find(key);
-            if ((value & futex_word::owner) != 0 || (f && f->lock.held()))
-                return fail(errors::would_block);
-            if (EXO_TRY(exchange(word, value, number(t) | (value & futex_word::owner_died))))
-                return {};
-        }
+        return with_word(t, b, word, [&]() -> result<> {
+            for (;;) {
+                const auto value = EXO_TRY(read(word));
+                if ((value & futex_word::owner) == number(t))
+                    return fail(sched::errors::would_deadlock);
+                const contended_futex* const f = b.find(key);
+                if ((value & futex_word::owner) != 0 || (f && f->lock.held()))
+                    return fail(errors::would_block);
+                if (EXO_TRY(exchange(word, value, number(t) | (value & futex_word::owner_died))))
+                    return {};
+            }
+        });
     }
 
     // Errors: not_permitted (it is another's), invalid_argument (so says the kernel), bad_address.
     [[nodiscard]] result<> unlock(thread_type& t, user_addr word, futex_key key)
     {
         bucket& b = bucket_of(key);
-        auto guard = enter(b);
-        for (;;) {
-            const auto value = EXO_TRY(read(word));
-            if ((value & futex_word::owner) != number(t))
-                return fail(errors::not_permitted, value);
-            contended_futex* f = b.find(key);
-            if (f && f->owner && f->owner != &t)
-                return fail(errors::invalid_argument, value);
-            if (f && !f->owner)
-                f = nullptr; // it has been taken without the kernel; who waits there will see
-            // Nobody finds it free while somebody waits. Who is about to give up its wait comes by here first.
-            auto* const next = f ? f->lock.next(system_.scheduler()) : nullptr;
-            auto* const heir = next ? static_cast<thread_type*>(next->owner) : nullptr;
-            if (!EXO_TRY(exchange(word, value, heir ? number(*heir) | futex_word::waiters : 0)))
-                continue;
-            if (!f)
+        std::optional<std::uint32_t> said; // in the word, of an heir that has given up its wait since
+        return with_word(t, b, word, [&]() -> result<> {
+            for (;;) {
+                const auto value = EXO_TRY(read(word));
+                if (said ? value != *said : (value & futex_word::owner) != number(t))
+                    return said ? fail(errors::invalid_argument, value) : fail(errors::not_permitted, value);
+                contended_futex* f = b.find(key);
+                if (f && f->owner && f->owner != &t)
+                    return fail(errors::invalid_argument, value);
+                if (f && !f->owner)
+                    f = nullptr; // it has been taken without the kernel; who waits there will see
+                // Nobody finds it free while somebody waits. Who is about to give up its wait comes by here first.
+                auto* const next = f ? f->lock.next(system_.scheduler()) : nullptr;
+                auto* const heir = next ? static_cast<thread_type*>(next->owner) : nullptr;
+                const std::uint32_t left = heir ? number(*heir) | futex_word::waiters : 0;
+                if (!EXO_TRY(exchange(word, value, left)))
+                    continue;
+                if (!f)
+                    return {};
+                if (!heir) {
+                    f->lock.release(system_.scheduler()); // who comes now finds that nobody has said so
+                } else if (!f->lock.release_to(system_.scheduler(), next)) {
+                    said = left;
+                    continue;
+                }
+                --t.inheriting_futexes;
+                f->owner = heir;
+                if (heir)
+                    ++heir->inheriting_futexes;
                 return {};
-            if (!f->lock.release_to(system_.scheduler(), next)) {
-                if (!EXO_TRY(exchange(word, heir ? number(*heir) | futex_word::waiters : 0, value)))
-                    return fail(errors::invalid_argument, value); // the program's own doing
-                continue;
             }
-            --t.inheriting_futexes;
-            f->owner = heir;
-            if (heir)
-                ++heir->inheriting_futexes;
-            return {};
-        }
+        });
     }
 
     // By release_futexes: the thread ends with what it has.
@@ -134,6 +147,15 @@ public:
         }
     }
 
+    // Whether anybody waits: a snapshot, for checks.
+    [[nodiscard]] bool any()
+    {
+        for (bucket& b : buckets_)
+            if (auto guard = enter(b); !b.futexes.empty())
+                return true;
+        return false;
+    }
+
 private:
     using mutex_type = sched::inheriting_mutex<typename System::scheduler_type, sync::lock_rank::futexes>;
 
@@ -147,7 +169,7 @@ private:
         list_hook hook{};
     };
     struct bucket {
-        mutex_type mutex; // held while user memory is changed; whoever has it is as urgent as who waits for it
+        mutex_type mutex; // whoever has it is as urgent as who waits for it
         list<contended_futex, &contended_futex::hook> futexes;
 
         contended_futex* find(futex_key key)
@@ -169,18 +191,33 @@ private:
     }
     static std::uint32_t number(const thread_type& t) { return static_cast<std::uint32_t>(t.id()); }
 
+    // Has step() look at the word and change it, under the bucket's lock; again from the start when that did not reach
+    // it but the page could be brought in.
+    template <class Step>
+    [[nodiscard]] auto with_word(thread_type& t, bucket& b, user_addr word, Step step) -> decltype(step())
+    {
+        for (;;) {
+            {
+                auto guard = enter(b);
+                const present_memory_only present{t};
+                auto done = step();
+                if (done || done.error() != errors::bad_address)
+                    return done;
+            }
+            (void)EXO_TRY(compare_exchange_user(system_, word, 0, 0));
+        }
+    }
     [[nodiscard]] result<std::uint32_t> read(user_addr word)
     {
         std::uint32_t value = 0;
-        if (system_.user_mode().copy_from_user(reinterpret_cast<std::byte*>(&value), word, sizeof value) !=
-            sizeof value)
+        if (copy_from_user(system_, reinterpret_cast<std::byte*>(&value), word, sizeof value) != sizeof value)
             return fail(errors::bad_address, word.value());
         return value;
     }
     // False if the word holds something else.
     [[nodiscard]] result<bool> exchange(user_addr word, std::uint32_t expected, std::uint32_t desired)
     {
-        return EXO_TRY(system_.user_mode().compare_exchange_user(word, expected, desired)) == expected;
+        return EXO_TRY(compare_exchange_user(system_, word, expected, desired)) == expected;
     }
 
     // Null: it was free, and is the caller's. Else one that the caller is counted among the waiters of.
@@ -188,44 +225,55 @@ private:
                                                         instant deadline)
     {
         for (;;) {
-            auto guard = enter(b);
+            contended_futex* f = nullptr;
+            if (!EXO_TRY(with_word(t, b, word, [&] { return try_to_take(t, b, word, key, f); })))
+                return f;
+            if (system_.parker().interrupted())
+                return fail(errors::interrupted_to_restart);
+            if (deadline != instant::never() && system_.now() >= deadline)
+                return fail(errors::timed_out);
+            system_.parker().park(system_.now() + milliseconds(1));
+        }
+    }
+    // Sets `f` if the caller is to wait there. True: its owner is ending, and about to say so in the word, or has its
+    // number no more.
+    [[nodiscard]] result<bool> try_to_take(thread_type& t, bucket& b, user_addr word, futex_key key,
+                                           contended_futex*& f)
+    {
+        for (;;) {
             const auto value = EXO_TRY(read(word));
             const std::uint32_t owner = value & futex_word::owner;
             if (owner == number(t))
                 return fail(sched::errors::would_deadlock);
-            contended_futex* f = b.find(key);
-            if (f && f->lock.held()) {
-                ++f->waiters;
-                return f;
+            contended_futex* const found = b.find(key);
+            if (found && found->lock.held()) {
+                ++found->waiters;
+                f = found;
+                return false;
             }
             if (owner == 0) {
                 if (EXO_TRY(exchange(word, value, number(t) | (value & futex_word::owner_died))))
-                    return nullptr;
+                    return false;
                 continue;
             }
             const std::uint32_t marked = value | futex_word::waiters;
             if (!EXO_TRY(exchange(word, value, marked)))
                 continue;
             owned<contended_futex> made;
-            if (!f) {
+            if (!found) {
                 made = EXO_TRY(make_owned<contended_futex>(system_.heap()));
                 made->key = key;
-                f = made.get();
             }
-            switch (give(*f, static_cast<process_id>(owner))) {
+            contended_futex& wanted = found ? *found : *made;
+            switch (give(wanted, static_cast<process_id>(owner))) {
             case finding::living:
-                ++f->waiters;
+                ++wanted.waiters;
+                f = &wanted;
                 if (made)
                     b.futexes.push_back(*made.release());
-                return f;
-            case finding::ending: // and is about to say so in the word, or has its number no more
-                guard.unlock();
-                if (system_.parker().interrupted())
-                    return fail(errors::interrupted_to_restart);
-                if (deadline != instant::never() && system_.now() >= deadline)
-                    return fail(errors::timed_out);
-                system_.parker().park(system_.now() + milliseconds(1));
-                break;
+                return false;
+            case finding::ending:
+                return true;
             case finding::none:
                 if (EXO_TRY(read(word)) == marked)
                     return fail(errors::no_process, owner);
@@ -261,31 +309,29 @@ private:
         }
         return finding::living;
     }
-    // The calling thread has the kernel's lock; the word is to say so. Not `taken` if it says that another thread,
-    // which did not ask the kernel, has been faster.
-    [[nodiscard]] result<> become_owner(thread_type& t, contended_futex& f, user_addr word, bool& taken)
+    // The calling thread, one of those that wait, has the kernel's lock; the word is to say so. False if it says that
+    // another thread, which did not ask the kernel, has been faster. Keeps the lock if others wait.
+    [[nodiscard]] result<bool> become_owner(thread_type& t, contended_futex& f, user_addr word)
     {
-        const auto say_so = [&]() -> result<bool> {
-            for (;;) {
-                const auto value = EXO_TRY(read(word));
-                if ((value & futex_word::owner) != 0 && !f.owner_died)
-                    return false;
-                const std::uint32_t died = f.owner_died ? futex_word::owner_died : value & futex_word::owner_died;
-                if (EXO_TRY(exchange(word, value, number(t) | died | (f.waiters != 0 ? futex_word::waiters : 0))))
-                    return true;
+        if (f.owner == &t) // whoever let go has said so
+            return true;
+        for (;;) {
+            const auto value = EXO_TRY(read(word));
+            const bool taken = (value & futex_word::owner) == 0 || f.owner_died;
+            const bool others = f.waiters > 1;
+            const std::uint32_t died = f.owner_died ? futex_word::owner_died : value & futex_word::owner_died;
+            if (taken && !EXO_TRY(exchange(word, value, number(t) | died | (others ? futex_word::waiters : 0))))
+                continue;
+            if (taken)
+                f.owner_died = false;
+            if (taken && others) {
+                f.owner = &t;
+                ++t.inheriting_futexes;
+            } else {
+                f.lock.release(system_.scheduler());
             }
-        };
-        const auto said = say_so();
-        taken = said && *said;
-        if (taken)
-            f.owner_died = false;
-        if (taken && f.waiters != 0) {
-            f.owner = &t;
-            ++t.inheriting_futexes;
-        } else {
-            f.lock.release(system_.scheduler());
+            return taken;
         }
-        return said.has_value() ? result<>{} : fail(said.error());
     }
 
     System& system_;

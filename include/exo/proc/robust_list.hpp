@@ -16,6 +16,7 @@
 #include <exo/proc/futex.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/proc/user_copy.hpp>
 
 namespace exo::proc {
 
@@ -69,8 +70,7 @@ private:
     [[nodiscard]] std::optional<T> read(user_addr from)
     {
         T value{};
-        if (thread_.system().user_mode().copy_from_user(reinterpret_cast<std::byte*>(&value), from, sizeof value) !=
-            sizeof value)
+        if (copy_from_user(thread_.system(), reinterpret_cast<std::byte*>(&value), from, sizeof value) != sizeof value)
             return std::nullopt;
         return value;
     }
@@ -93,8 +93,8 @@ private:
             }
             if (owner != static_cast<std::uint32_t>(thread_.id()))
                 return true;
-            const auto seen = thread_.system().user_mode().compare_exchange_user(
-                word, *found, (*found & futex_word::waiters) | futex_word::owner_died);
+            const auto seen = compare_exchange_user(thread_.system(), word, *found,
+                                                    (*found & futex_word::waiters) | futex_word::owner_died);
             if (!seen)
                 return false;
             if (*seen == *found)
@@ -122,7 +122,7 @@ void release_futexes(thread<System>& t)
     // Nobody else looks at the memory of the last thread.
     if (id.value() != 0 && (!t.process().has_one_thread() || t.process().image().is_shared())) {
         constexpr std::uint32_t none = 0;
-        (void)t.system().user_mode().copy_to_user(id, reinterpret_cast<const std::byte*>(&none), sizeof none);
+        (void)copy_to_user(t.system(), id, reinterpret_cast<const std::byte*>(&none), sizeof none);
         release.wake_one(id);
     }
 }

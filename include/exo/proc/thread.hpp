@@ -171,6 +171,8 @@ public:
             displaced.store(true, std::memory_order_relaxed);
     }
 
+    bool present_memory_only{}; // its faults are not resolved for now (user_copy.hpp)
+
     // set_tid_address: zeroed, and woken as a futex, when one of several threads ends.
     user_addr clear_id_at_exit{};
     user_addr robust_list{}; // set_robust_list: of the futexes that it holds (robust_list.hpp)
