@@ -140,6 +140,69 @@ TEST_CASE("who holds a lock is as urgent as the most urgent that waits, along ch
     CHECK(refused > 1000);
 }
 
+TEST_CASE("what is done for a chain is bounded: who would wait at the end of a longer one is told, and no change goes "
+          "further")
+{
+    using inheritance = sched::inheritance<sched::fixed_priority>;
+    using fixed = sched::fixed_priority;
+    constexpr std::size_t longest = inheritance::longest_chain;
+    // Each waits for a lock that the one before it has.
+    std::vector<inheritance::holder> chain(longest + 2);
+    std::vector<inheritance::lock> held(longest + 2);
+    std::size_t changes = 0;
+    const auto changed = [&](inheritance::holder&) { ++changes; };
+    for (std::size_t i = 0; i < longest; ++i)
+        REQUIRE(inheritance::wait(chain[i + 1], held[i], chain[i], changed));
+    CHECK(!inheritance::wait(chain[longest + 1], held[longest], chain[longest], changed));
+    CHECK(!held[longest].contended());
+    inheritance::set_base(chain[longest], fixed::fifo(50), changed);
+    CHECK(changes == longest + 1);
+    CHECK(chain[0].effective() == fixed::fifo(50));
+
+    // It grows at the other end, where it is short.
+    inheritance::holder first;
+    inheritance::lock before;
+    REQUIRE(inheritance::wait(chain[0], before, first, changed));
+    CHECK(first.effective() == fixed::fifo(50));
+    changes = 0;
+    inheritance::set_base(chain[longest], fixed::fifo(60), changed);
+    CHECK(changes == longest + 1);
+    CHECK(chain[0].effective() == fixed::fifo(60));
+    CHECK(first.effective() == fixed::fifo(50)); // too far away
+
+    // Whoever lets go has what it had, and who comes after it what the rest of the chain gives.
+    CHECK(&inheritance::hand_over(before, changed) == &chain[0]);
+    CHECK(first.effective() == first.base());
+    CHECK(chain[0].effective() == fixed::fifo(60));
+    for (std::size_t i = 0; i < longest; ++i) {
+        REQUIRE(&inheritance::hand_over(held[i], changed) == &chain[i + 1]);
+        REQUIRE(chain[i].effective() == chain[i].base());
+    }
+}
+
+TEST_CASE("of many locks that one holds the most urgent waiter decides, whoever comes and goes")
+{
+    using inheritance = sched::inheritance<sched::fixed_priority>;
+    using fixed = sched::fixed_priority;
+    constexpr unsigned locks = 99;
+    inheritance::holder owner;
+    std::array<inheritance::holder, locks> waiters;
+    std::array<inheritance::lock, locks> all;
+    const auto ignore = [](inheritance::holder&) {};
+    for (unsigned i = 0; i < locks; ++i) {
+        inheritance::set_base(waiters[i], fixed::fifo(1 + (i * 37) % locks), ignore);
+        REQUIRE(inheritance::wait(waiters[i], all[i], owner, ignore));
+    }
+    for (unsigned most = locks; most > 0; --most) {
+        REQUIRE(owner.effective() == fixed::fifo(most));
+        for (unsigned i = 0; i < locks; ++i)
+            if (waiters[i].base() == fixed::fifo(most))
+                most % 2 != 0 ? inheritance::give_up(waiters[i], ignore)
+                              : static_cast<void>(inheritance::hand_over(all[i], ignore));
+    }
+    CHECK(owner.effective() == owner.base());
+}
+
 // As it stopped the Mars Pathfinder: a thread in the middle keeps the holder, and so the most urgent, from running.
 TEST_CASE("a thread in the middle does not keep the most urgent from a lock that the least urgent holds")
 {

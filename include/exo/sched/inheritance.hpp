@@ -2,14 +2,15 @@
 // urgent until it lets go, and so along a chain of holders that wait themselves.
 //
 // Who waits for what, and with which parameters each is to run; all of it under one lock of the caller's. Functions
-// call changed(holder) for each holder whose effective parameters are not what they were.
+// call changed(holder) for each holder whose effective parameters are not what they were. How much is done under that
+// lock does not depend on programs: a chain is followed over longest_chain waits at most, and of the locks that each
+// holds only the one is looked at for which the most urgent waits.
 
 #pragma once
 
 #include <cstdint>
 
 #include <exo/base/check.hpp>
-#include <exo/base/list.hpp>
 #include <exo/base/tree.hpp>
 #include <exo/sched/policy.hpp>
 
@@ -20,6 +21,9 @@ class inheritance {
 public:
     using parameters = typename Policy::parameters;
     class lock;
+
+    // Linux: max_lock_depth, kernel.max_lock_depth in sysctl(8).
+    static constexpr unsigned longest_chain = 1024;
 
     // What may hold locks and wait for one.
     class holder {
@@ -35,7 +39,7 @@ public:
         std::uint64_t rank_{rank_of(parameters{})}; // of effective_
         lock* waits_for_{};
         tree_hook waiting_;
-        list<lock, &lock::contended_> holds_; // those that others wait for
+        tree<lock, &lock::contended_, &lock::urgency_> holds_; // those that others wait for
     };
 
     class lock {
@@ -48,7 +52,8 @@ public:
         friend holder;
         holder* owner_{}; // while it is contended
         tree<holder, &holder::waiting_, &holder::rank_> waiters_;
-        list_hook contended_;
+        std::uint64_t urgency_{}; // the rank of the first of them
+        tree_hook contended_;
     };
 
     // Of its effective parameters, as if all began at the same time.
@@ -61,20 +66,19 @@ public:
         update(&h, changed);
     }
 
-    // `h` begins to wait for a lock that `owner` holds. False when that would never end, as the owner waits for `h`.
+    // `h` begins to wait for a lock that `owner` holds. False when that would never end, as the owner waits for `h`, or
+    // when the chain from the owner on is too long to tell.
     template <class Changed>
     [[nodiscard]] static bool wait(holder& h, lock& l, holder& owner, Changed changed)
     {
         EXO_CHECK(!h.waits_for_ && (!l.contended() || l.owner_ == &owner));
+        unsigned length = 0;
         for (const holder* o = &owner; o; o = o->waits_for_ ? o->waits_for_->owner_ : nullptr)
-            if (o == &h)
+            if (o == &h || ++length > longest_chain)
                 return false;
-        if (!l.contended()) {
-            l.owner_ = &owner;
-            owner.holds_.push_back(l);
-        }
         l.waiters_.insert(h);
         h.waits_for_ = &l;
+        rank_lock(l, &owner);
         update(&owner, changed);
         return true;
     }
@@ -95,13 +99,9 @@ public:
     {
         holder& old = *l.owner_;
         holder& next = *l.waiters_.first();
-        stop_waiting(next);
-        if (l.contended()) {
-            old.holds_.erase(l);
-            next.holds_.push_back(l);
-            l.owner_ = &next;
-            update(&next, changed);
-        }
+        l.waiters_.erase(next);
+        next.waits_for_ = nullptr;
+        rank_lock(l, &next);
         update(&old, changed);
         return next;
     }
@@ -114,33 +114,41 @@ private:
         lock& l = *h.waits_for_;
         l.waiters_.erase(h);
         h.waits_for_ = nullptr;
-        if (!l.waiters_.first()) {
+        rank_lock(l, l.owner_);
+    }
+    // Among the locks of `owner`, after a change of who waits for it.
+    static void rank_lock(lock& l, holder* owner)
+    {
+        if (l.contended())
             l.owner_->holds_.erase(l);
-            l.owner_ = nullptr;
+        const holder* const first = l.waiters_.first();
+        l.owner_ = first ? owner : nullptr;
+        if (first) {
+            l.urgency_ = first->rank_;
+            owner->holds_.insert(l);
         }
     }
-    // Works out what `h` is to run with, and so on along the chain for as long as anything changes.
+    // Works out what `h` is to run with, and so on along the chain for as long as anything changes. Those beyond the
+    // longest chain take notice when their own waiters change.
     template <class Changed>
     static void update(holder* h, Changed changed)
     {
-        while (h) {
-            const holder* best = nullptr;
-            std::uint64_t rank = rank_of(h->base_);
-            for (lock& l : h->holds_)
-                if (const holder* first = l.waiters_.first(); first->rank_ < rank) {
-                    best = first;
-                    rank = first->rank_;
-                }
+        for (unsigned length = 0; h && length <= longest_chain; ++length) {
+            const std::uint64_t base_rank = rank_of(h->base_);
+            const lock* const wanted = h->holds_.first();
+            const holder* const best = wanted && wanted->urgency_ < base_rank ? wanted->waiters_.first() : nullptr;
             const parameters& effective = best ? best->effective_ : h->base_;
             if (effective == h->effective_)
                 return;
-            lock* l = h->waits_for_;
+            lock* const l = h->waits_for_;
             if (l)
                 l->waiters_.erase(*h);
             h->effective_ = effective;
-            h->rank_ = rank;
-            if (l)
+            h->rank_ = best ? best->rank_ : base_rank;
+            if (l) {
                 l->waiters_.insert(*h);
+                rank_lock(*l, l->owner_);
+            }
             changed(*h);
             h = l ? l->owner_ : nullptr;
         }

@@ -54,8 +54,8 @@ public:
     inheriting_mutex& operator=(const inheriting_mutex&) = delete;
     ~inheriting_mutex() { EXO_CHECK(!held()); }
 
-    // Errors: would_deadlock, when the holder waits, perhaps through others, for the calling thread, or is it;
-    // timed_out.
+    // Errors: would_deadlock, when the holder waits, perhaps through others, for the calling thread, or is it, or
+    // through more than inheritance::longest_chain; timed_out.
     result<guard> lock(Scheduler& scheduler, instant deadline = instant::never())
     {
         return take(scheduler, deadline, false);
