@@ -149,3 +149,30 @@ TEST_CASE("a thread that may look at present memory only is refused what would h
     });
     check_clean(machine);
 }
+
+TEST_CASE("who sends a generated text into a pipe that is full keeps nobody from reading it")
+{
+    simulated_kernel machine;
+    const auto sends = machine.add([&](view& self) {
+        const auto text = self.load<int>(machine.data_begin() + 4), pipe = self.load<int>(machine.data_begin() + 12);
+        CHECK(self.call(nr::sendfile, pipe, text, 0, 4096) > 0);
+        exit_thread(self);
+    });
+    run_to_end(machine, [&](view& self) {
+        const auto data = machine.data_begin();
+        const auto text = self.call(nr::open, self.put("/proc/uptime"), 0, 0);
+        self.store(data + 4, static_cast<int>(text));
+        CHECK(self.call(nr::pipe2, data + 8, 0) == 0);
+        const auto room = self.allocate(65536);
+        CHECK(self.call(nr::write, self.load<int>(data + 12), room, 65536) == 65536);
+        spawn(self, sends, data + 16);
+        sleep_for(self, 1'000'000);
+        CHECK(self.load<int>(data + 16) != 0); // it waits
+        CHECK(self.call(nr::pread64, text, room, 100, 0) > 0);
+        CHECK(self.call(nr::read, self.load<int>(data + 8), room, 65536) == 65536);
+        join(self, data + 16);
+        CHECK(self.call(nr::read, self.load<int>(data + 8), room, 100) > 0);
+        self.exit(0);
+    });
+    check_clean(machine);
+}

@@ -2,16 +2,20 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include <exo/base/allocator.hpp>
+#include <exo/base/ref.hpp>
+#include <exo/base/result.hpp>
 #include <exo/fs/environment.hpp>
 #include <exo/fs/file.hpp>
 #include <exo/fs/inode.hpp>
 #include <exo/proc/procfs/text_builder.hpp>
+#include <exo/sync/lock_rank.hpp>
 #include <exo/sync/mutex.hpp>
 
 namespace exo::proc {
@@ -68,36 +72,54 @@ protected:
     ~text_source() = default;
 };
 
-// An open text: written when it is read from the beginning, and the same from there on.
+// One reading of a source, which lives as long as somebody copies from it.
+class generated_text final : public ref_counted {
+public:
+    explicit generated_text(allocator& heap) : builder{heap}, heap_{heap} {}
+
+    text_builder builder;
+
+private:
+    void last_reference() noexcept override { delete_object(heap_, this); }
+
+    allocator& heap_;
+};
+
+// An open text: written when it is read from the beginning, and the same from there on. Nobody waits for who reads it.
 class text_file final : public fs::file {
 public:
     text_file(fs::environment& env, fs::location where, ref<fs::inode> node, const fs::open_options& options,
               text_source& source)
-        : file{env, std::move(where), std::move(node), options}, source_{source}, text_{env.heap}
+        : file{env, std::move(where), std::move(node), options}, source_{source}
     {
     }
 
 private:
     [[nodiscard]] result<std::size_t> do_read(std::uint64_t offset, fs::output& into) override
     {
-        auto guard = lock_.lock(context().parker);
-        if (offset == 0 || !written_) {
-            text_.clear();
-            EXO_TRY(source_.write_text(text_));
-            EXO_TRY(text_.status());
-            written_ = true;
-        }
-        const auto bytes = std::as_bytes(std::span{text_.text()});
+        const auto text = EXO_TRY(text_from(offset));
+        const auto bytes = std::as_bytes(std::span{text->builder.text()});
         if (offset >= bytes.size())
             return std::size_t{0};
         return into.put(bytes.subspan(static_cast<std::size_t>(offset)));
+    }
+    [[nodiscard]] result<ref<generated_text>> text_from(std::uint64_t offset)
+    {
+        auto guard = lock_.lock(context().parker);
+        if (offset == 0 || !text_) {
+            auto& heap = context().heap;
+            auto fresh = ref<generated_text>::adopt(EXO_TRY(new_object<generated_text>(heap, heap)));
+            EXO_TRY(source_.write_text(fresh->builder));
+            EXO_TRY(fresh->builder.status());
+            text_ = std::move(fresh);
+        }
+        return text_;
     }
     void last_reference() noexcept override { delete_object(context().heap, this); }
 
     text_source& source_; // the node, which the file refers to
     sync::mutex<sync::lock_rank::file_content> lock_;
-    text_builder text_;
-    bool written_{};
+    ref<generated_text> text_;
 };
 
 } // namespace exo::proc
