@@ -21,6 +21,7 @@ struct cpu_block {
     x86_64::global_descriptor_table descriptors;
     x86_64::task_state_segment task;
     [[no_unique_address]] sync::held_locks_if_checked locks; // spinning ones that the CPU holds
+    [[no_unique_address]] sync::lock_counters_if_counted lock_counts;
 };
 static_assert(offsetof(cpu_block, kernel_stack) == 8 && offsetof(cpu_block, user_stack) == 16);
 

@@ -42,6 +42,7 @@ struct processor_words {
     }
 };
 constinit processor_words processor_flags;
+constinit const machine::clock_type* clock_of_locks = nullptr;
 
 void log_left_out(std::uint32_t apic_id, std::string_view why)
 {
@@ -49,6 +50,8 @@ void log_left_out(std::uint32_t apic_id, std::string_view why)
 }
 
 } // namespace
+
+instant interrupt_flag::now() noexcept { return clock_of_locks ? clock_of_locks->now() : instant{}; }
 
 result<> processor_entropy::fill(std::span<std::byte> into) noexcept
 {
@@ -83,6 +86,7 @@ machine::machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& fr
                        static_cast<std::int64_t>(timing_.clock.now().nanoseconds())}
 {
     choose_time_source(true);
+    clock_of_locks = &timing_.clock;
     user_mode_.initialize();
     describe_processor();
     read_options(loader_options);

@@ -147,6 +147,13 @@ public:
     [[nodiscard]] hal::block_device& disk(std::size_t index) noexcept { return *disks_[index]; }
     [[nodiscard]] processor_description processor(std::size_t index) noexcept;
     [[nodiscard]] const boot_options& options() noexcept { return options_; }
+    [[nodiscard]] sync::lock_counters* lock_counters(unsigned cpu) noexcept
+    {
+        for (coming_processor& other : coming_)
+            if (other.block.number == cpu)
+                return sync::kept_in(other.block.lock_counts);
+        return sync::kept_in(boot_cpu().lock_counts);
+    }
     [[noreturn]] void power_off(std::uint8_t status);
 
     // Starts the other CPUs that the firmware names, all at once, in the page `startup`, if there is one. Those that

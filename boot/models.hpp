@@ -13,6 +13,7 @@
 #include <exo/arch/x86_64/tlb.hpp>
 #include <exo/arch/x86_64/trap_frame.hpp>
 #include <exo/base/check.hpp>
+#include <exo/base/time.hpp>
 #include <exo/hal/context.hpp>
 #include <exo/hal/entropy_source.hpp>
 #include <exo/hal/idle.hpp>
@@ -21,6 +22,7 @@
 #include <exo/hal/tlb.hpp>
 #include <exo/hal/translation_root.hpp>
 #include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_counters.hpp>
 #include <exo/sync/lock_observer.hpp>
 
 #include "cpu.hpp"
@@ -55,6 +57,8 @@ struct interrupt_flag {
     }
     [[nodiscard]] bool enabled() noexcept { return (x86_64::read_flags() & x86_64::rflags::interrupt) != 0; }
     [[nodiscard]] sync::held_locks* held_spin_locks() noexcept { return sync::kept_in(this_cpu().locks); }
+    [[nodiscard]] sync::lock_counters* lock_counters() noexcept { return sync::kept_in(this_cpu().lock_counts); }
+    [[nodiscard]] instant now() noexcept; // for those; 0 until the clock is known
 };
 static_assert(hal::InterruptControl<interrupt_flag>);
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <exo/base/address.hpp>
@@ -32,7 +33,9 @@
 #include <exo/proc/signals.hpp>
 #include <exo/sched/queue_metrics.hpp>
 #include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_counters.hpp>
 #include <exo/sync/lock_observer.hpp>
+#include <exo/trace/lock_metrics.hpp>
 
 namespace exo {
 
@@ -54,6 +57,7 @@ public:
           queue_metrics_{sched::queue_metrics<processor_type, typename system_type::real_time_type>::table,
                          this->scheduler().processors()[0], this->scheduler().processors().size()},
           time_metrics_{time_table, this->records_of_cpus()[0], this->records_of_cpus().size()},
+          lock_metrics_{counters_of_cpu{platform}, platform.cpu().cpu_limit()},
           memory_metrics_{mm::make_metrics_source(this->memory())}, shootdown_metrics_{
                                                                         this->memory().shootdown.make_metrics_source()}
     {
@@ -62,6 +66,8 @@ public:
         this->metrics().add(time_metrics_);
         this->metrics().add(memory_metrics_);
         this->metrics().add(shootdown_metrics_);
+        if constexpr (counts_locks)
+            this->metrics().add(lock_metrics_);
     }
 
     // The boot CPU's idle thread from here on.
@@ -146,6 +152,18 @@ private:
         sampled_time<proc::processor_mode::kernel>("exo_sched_time_kernel_ns_total",
                                                    "Time that CPUs were in the kernel for a process, as sampled"),
     };
+
+    // Where the build counts what locks cost, and the platform keeps the counters.
+    static constexpr bool counts_locks =
+        sync::locks_are_counted && requires(P& platform, unsigned cpu) { platform.lock_counters(cpu); };
+    struct counters_of_cpu {
+        P& platform;
+        const sync::lock_counters& operator()(unsigned cpu) const noexcept { return *platform.lock_counters(cpu); }
+    };
+    struct no_lock_metrics {
+        no_lock_metrics(counters_of_cpu, unsigned) {}
+    };
+    using lock_metrics_type = std::conditional_t<counts_locks, trace::lock_metrics<counters_of_cpu>, no_lock_metrics>;
 
     static constexpr fs::device_number console_number{5, 1};
     static constexpr fs::device_number controlling_terminal_number{5, 0};
@@ -365,6 +383,7 @@ private:
     typename system_type::scheduler_type::metrics_source scheduler_metrics_;
     trace::table_source<processor_type> queue_metrics_;
     trace::table_source<cpu_record> time_metrics_;
+    [[no_unique_address]] lock_metrics_type lock_metrics_;
     mm::metrics_source<typename system_type::memory_type> memory_metrics_;
     typename system_type::shootdown_type::metrics_source shootdown_metrics_;
     log_line panic_text_;

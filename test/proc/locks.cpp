@@ -176,3 +176,27 @@ TEST_CASE("who sends a generated text into a pipe that is full keeps nobody from
     });
     check_clean(machine);
 }
+
+TEST_CASE("a kernel that counts its locks tells in its metrics")
+{
+    simulated_kernel machine;
+    run_to_end(machine, [&](view& self) {
+        auto& metrics = machine.kernel().metrics();
+        const auto taken = [&] { return metrics.value("exo_lock_acquisitions_total{rank=\"process_table\"}").value(); };
+        const auto before = taken();
+        for (int i = 0; i < 10; ++i)
+            auto table = machine.kernel().processes().lock();
+        CHECK(taken() == before + 10);
+        CHECK(metrics.value("exo_lock_contended_total{rank=\"process_table\"}") == 0);
+        CHECK(metrics.value("exo_lock_wait_ns_total{rank=\"process_table\"}") == 0);
+
+        auto& root = machine.kernel().current_thread().process().paths.root.entry;
+        {
+            auto entries = root->node()->entries().lock(machine.kernel().parker());
+            sleep_in(machine.kernel());
+        }
+        CHECK(metrics.value("exo_lock_hold_longest_ns{rank=\"inode_parent\"}").value() >= 1'000'000);
+        self.exit(0);
+    });
+    check_clean(machine);
+}

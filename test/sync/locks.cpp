@@ -466,3 +466,49 @@ TEST_CASE("a checked lock that is misused ends the program, and names both ranks
               sync::enforce(sync::lock_misuse{.broken = sync::lock_rule::no_fault, .held = lock_rank::regions});
           }).find("misuse of locks: user memory is copied while regions is held") != std::string::npos);
 }
+
+namespace {
+
+class counting : public told {
+public:
+    sync::lock_counters* lock_counters() noexcept override { return &counters; }
+
+    sync::lock_counters counters;
+};
+
+struct counts {
+    std::uint64_t acquisitions, contended, wait, longest_hold;
+    friend bool operator==(const counts&, const counts&) = default;
+};
+counts of(const counting& by, lock_rank rank)
+{
+    const auto& c = by.counters.of(rank);
+    return {c.acquisitions, c.contended, c.wait, c.longest_hold};
+}
+
+} // namespace
+
+TEST_CASE("counted locks tell how often they were taken, how long somebody waited, and how long one was held at most")
+{
+    counting by;
+    sync::spin_lock<lock_rank::heap, sync::any_parker, sync::counted> one, two;
+    for (const int ns : {30, 70, 20}) {
+        auto guard = (ns == 70 ? two : one).lock(by);
+        by.time = by.time + nanoseconds(ns);
+    }
+    CHECK(of(by, lock_rank::heap) == counts{3, 0, 0, 70}); // of a rank together
+
+    sync::mutex<lock_rank::inode, hal::standard_atomics, sync::counted> mutex;
+    auto first = mutex.lock(by);
+    by.time = by.time + nanoseconds(5);
+    by.on_park = [&] {
+        by.time = by.time + nanoseconds(100);
+        first.unlock();
+    };
+    auto second = mutex.lock(by);
+    by.time = by.time + nanoseconds(40);
+    second.unlock();
+    CHECK(of(by, lock_rank::inode) == counts{2, 1, 100, 105});
+    CHECK(of(by, lock_rank::page) == counts{});
+    CHECK(by.enabled());
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # without_observers.sh CXX INCLUDE WORK: locks that nobody observes are, instruction for instruction, those from whose
-# sources the observers were taken out; locks that are checked are not.
+# sources the observers were taken out; locks that are checked, or counted, are not.
 set -euo pipefail
 cxx=$1 include=$2 work=$3
 sources="exo/sync/spin_lock.hpp exo/sync/mutex.hpp exo/sched/inheriting_mutex.hpp"
@@ -42,6 +42,7 @@ struct machine {
     void arm(instant) noexcept;
     void halt_until_interrupt() noexcept;
     sync::held_locks* held_spin_locks() noexcept;
+    sync::lock_counters* lock_counters() noexcept;
 };
 struct contexts {
     using context = void*;
@@ -73,7 +74,7 @@ code with >"$work/unobserved"
 code without >"$work/taken_out"
 diff "$work/unobserved" "$work/taken_out" >"$work/difference" ||
     { echo "observers that do nothing leave instructions:"; head -40 "$work/difference"; exit 1; }
-for how in EXO_CHECK_LOCKS; do
+for how in EXO_CHECK_LOCKS EXO_COUNT_LOCKS; do
     code with -D$how=1 >"$work/observed"
     echo "$(wc -l <"$work/unobserved") lines of assembly without, $(wc -l <"$work/observed") with $how"
     if diff -q "$work/unobserved" "$work/observed" >/dev/null; then echo "nothing is compared"; exit 1; fi

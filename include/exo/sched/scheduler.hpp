@@ -342,8 +342,9 @@ public:
     }
     [[nodiscard]] bool enabled() noexcept { return interrupts_.enabled(); }
 
-    // For sync/held_locks.hpp. Before it runs threads a CPU takes sleeping locks as it likes.
+    // For sync/held_locks.hpp and lock_counters.hpp. Before it runs threads a CPU takes sleeping locks as it likes.
     [[nodiscard]] sync::held_locks* held_spin_locks() noexcept { return sync::held_spin_locks(interrupts_); }
+    [[nodiscard]] sync::lock_counters* lock_counters() noexcept { return sync::lock_counters_of(interrupts_); }
     [[nodiscard]] sync::held_locks* held_sleeping_locks() noexcept
     {
         const state saved = interrupts_.save_and_disable();

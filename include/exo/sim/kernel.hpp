@@ -34,6 +34,7 @@
 #include <exo/sim/mmu.hpp>
 #include <exo/sim/user_mode.hpp>
 #include <exo/sim/virtual_cpus.hpp>
+#include <exo/sync/lock_counters.hpp>
 
 namespace exo::sim {
 
@@ -179,6 +180,7 @@ public:
         return {.vendor = "exo", .model_name = "simulated", .hertz = 1'000'000'000, .flags = "fpu"};
     }
     [[nodiscard]] const boot_options& options() noexcept { return options_; }
+    [[nodiscard]] sync::lock_counters* lock_counters(unsigned cpu) noexcept { return cpus_.lock_counters(cpu); }
 
     [[noreturn]] void power_off(std::uint8_t status)
     {

@@ -137,6 +137,14 @@ public:
     {
         return running_ ? sync::kept_in(running_->locks) : nullptr;
     }
+    [[nodiscard]] sync::lock_counters* lock_counters() noexcept
+    {
+        return running_ ? lock_counters(current_cpu()) : nullptr;
+    }
+    [[nodiscard]] sync::lock_counters* lock_counters(unsigned cpu) noexcept
+    {
+        return sync::kept_in(cpus_[cpu].lock_counts);
+    }
 
     // hal::CpuLocal, Clock, DeadlineTimer, Idle.
     [[nodiscard]] unsigned current_cpu() const noexcept
@@ -185,6 +193,7 @@ private:
         instant deadline{instant::never()};
         std::deque<handler> posted;
         [[no_unique_address]] sync::held_locks_if_checked locks;
+        [[no_unique_address]] sync::lock_counters_if_counted lock_counts;
 
         [[nodiscard]] bool due(instant now) const { return !posted.empty() || deadline <= now; }
         [[nodiscard]] instant event() const

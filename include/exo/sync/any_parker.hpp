@@ -10,6 +10,7 @@
 #include <exo/hal/interrupt_control.hpp>
 #include <exo/hal/parker.hpp>
 #include <exo/sync/held_locks.hpp>
+#include <exo/sync/lock_counters.hpp>
 
 namespace exo::sync {
 
@@ -32,9 +33,10 @@ public:
     virtual void restore(const state& saved) noexcept = 0;
     [[nodiscard]] virtual bool enabled() noexcept = 0;
 
-    // Null where nobody keeps them (held_locks.hpp).
+    // Null where nobody keeps them (held_locks.hpp, lock_counters.hpp).
     [[nodiscard]] virtual sync::held_locks* held_spin_locks() noexcept { return nullptr; }
     [[nodiscard]] virtual sync::held_locks* held_sleeping_locks() noexcept { return nullptr; }
+    [[nodiscard]] virtual sync::lock_counters* lock_counters() noexcept { return nullptr; }
 
 protected:
     ~any_parker() = default;
@@ -59,6 +61,7 @@ public:
     bool enabled() noexcept override { return interrupts_.enabled(); }
     sync::held_locks* held_spin_locks() noexcept override { return sync::held_spin_locks(interrupts_); }
     sync::held_locks* held_sleeping_locks() noexcept override { return sync::held_sleeping_locks(parker_); }
+    sync::lock_counters* lock_counters() noexcept override { return sync::lock_counters_of(interrupts_); }
 
 private:
     P& parker_;
