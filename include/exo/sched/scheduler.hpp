@@ -349,7 +349,7 @@ public:
     {
         const state saved = interrupts_.save_and_disable();
         processor& p = here();
-        sync::held_locks* const held = p.started_ ? sync::kept_in(p.current_->locks) : nullptr;
+        sync::held_locks* const held = p.may_preempt_ ? sync::kept_in(p.current_->locks) : nullptr;
         interrupts_.restore(saved);
         return held;
     }
