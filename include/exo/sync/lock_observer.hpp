@@ -96,13 +96,13 @@ public:
     template <class By>
     void contended(By& by, lock_rank, attempt& a) noexcept
     {
-        count(by, [&](lock_counters&) { a.waits_since = by.now(); });
+        count(by, [&](lock_counters&, instant now) { a.waits_since = now; });
     }
     template <class By>
     void acquired(By& by, lock_rank rank, const attempt& a) noexcept
     {
-        count(by, [&](lock_counters& counters) {
-            held_since_ = by.now();
+        count(by, [&](lock_counters& counters, instant now) {
+            held_since_ = now;
             counters.count_acquisition(rank);
             if (a.waits_since != instant::never())
                 counters.count_wait(rank, held_since_ - a.waits_since);
@@ -111,7 +111,7 @@ public:
     template <class By>
     void released(By& by, lock_rank rank) noexcept
     {
-        count(by, [&](lock_counters& counters) { counters.count_hold(rank, by.now() - held_since_); });
+        count(by, [&](lock_counters& counters, instant now) { counters.count_hold(rank, now - held_since_); });
     }
 
 private:
@@ -122,7 +122,7 @@ private:
         if constexpr (requires { by.lock_counters(); by.now(); }) {
             const auto saved = by.save_and_disable();
             if (lock_counters* const counters = by.lock_counters())
-                with(*counters);
+                with(*counters, by.now());
             by.restore(saved);
         }
     }
