@@ -94,14 +94,14 @@ public:
         return {};
     }
     template <class By>
-    void contended(By& by, lock_rank, attempt& a) noexcept
+    void contended(By& by, lock_rank rank, attempt& a) noexcept
     {
-        count(by, [&](lock_counters&, instant now) { a.waits_since = now; });
+        count(by, rank, [&](lock_counters&, instant now) { a.waits_since = now; });
     }
     template <class By>
     void acquired(By& by, lock_rank rank, const attempt& a) noexcept
     {
-        count(by, [&](lock_counters& counters, instant now) {
+        count(by, rank, [&](lock_counters& counters, instant now) {
             held_since_ = now;
             counters.count_acquisition(rank);
             if (a.waits_since != instant::never())
@@ -111,18 +111,23 @@ public:
     template <class By>
     void released(By& by, lock_rank rank) noexcept
     {
-        count(by, [&](lock_counters& counters, instant now) { counters.count_hold(rank, now - held_since_); });
+        count(by, rank, [&](lock_counters& counters, instant now) { counters.count_hold(rank, now - held_since_); });
     }
 
 private:
-    // Interrupts are off.
+    // Interrupts are off meanwhile.
     template <class By, class Count>
-    static void count(By& by, Count with) noexcept
+    static void count(By& by, lock_rank rank, Count with) noexcept
     {
         if constexpr (requires { by.lock_counters(); by.now(); }) {
+            const auto counted = [&] {
+                if (lock_counters* const counters = by.lock_counters())
+                    with(*counters, by.now());
+            };
+            if (!sleeps(rank))
+                return counted();
             const auto saved = by.save_and_disable();
-            if (lock_counters* const counters = by.lock_counters())
-                with(*counters, by.now());
+            counted();
             by.restore(saved);
         }
     }
