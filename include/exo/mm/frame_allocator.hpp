@@ -47,7 +47,7 @@ struct frame_counters {
     using counter = trace::counter<trace::recording>;
 
     counter refills;  // of a cache
-    counter spills;   // half of a full cache went back
+    counter spills;   // the oldest of a full cache went back
     counter drains;   // all caches emptied, because something was not to be had otherwise
     counter failures; // allocations, in bulk or not
     counter uncached; // frames freed past the caches
@@ -234,6 +234,9 @@ public:
     [[nodiscard]] frame_info& info(frame_number f) noexcept { return records_[checked_index(f)]; }
     [[nodiscard]] const frame_info& info(frame_number f) const noexcept { return records_[checked_index(f)]; }
 
+    // The calling CPU, unless it is moved just now: where any will do.
+    [[nodiscard]] unsigned cpu_nearby() const noexcept { return cpu_.current_cpu(); }
+
     [[nodiscard]] std::uint64_t total_frames() const noexcept { return total_; }
 
     // Snapshots, in frames unless said. What can be allocated, and how much of that is in caches.
@@ -289,10 +292,11 @@ public:
 
 private:
     static constexpr std::size_t bulk_batch = 64;  // frames moved under the lock at once
-    static constexpr std::size_t refill_batch = 32;
+    static constexpr std::size_t refill_batch = frame_cache::capacity(0) / 2;
+    static constexpr std::uint32_t spill_batch = 32;
 
     // The free blocks of a zone, by order.
-    struct buddy_lists {
+    struct alignas(64) buddy_lists {
         std::uint32_t heads[max_order + 1]{};
         std::uint32_t nonempty{}; // a bit per order
         std::atomic<std::uint64_t> frames{};
@@ -306,8 +310,7 @@ private:
         return index(f);
     }
 
-    // That of the calling CPU, unless it is moved just now: any will do.
-    [[nodiscard]] frame_cache& cache_nearby() noexcept { return caches_[cpu_.current_cpu()]; }
+    [[nodiscard]] frame_cache& cache_nearby() noexcept { return caches_[cpu_nearby()]; }
 
     [[nodiscard]] frame_number hand_out(std::uint32_t at) noexcept
     {
@@ -338,13 +341,14 @@ private:
         return or_drained(frame_info::none, [&] { return order == 0 ? refill(here) : take(order); });
     }
 
-    // A full cache, and the block that had to leave: the older half follows.
+    // A full cache, and the block that had to leave: the oldest follow.
     [[gnu::noinline]] void spill(frame_cache& here, unsigned order, std::uint32_t oldest) noexcept
     {
         auto guard = lock_.lock(interrupts_);
         counters_.spills.add();
         give_back(oldest, order);
-        for (std::uint32_t n = 0; n + 1 < frame_cache::capacity(order) / 2; ++n)
+        const auto half = frame_cache::capacity(order) / 2;
+        for (std::uint32_t n = 0; n + 1 < (half < spill_batch ? half : spill_batch); ++n)
             if (const auto old = here.take_old(order, n); old != frame_info::none)
                 give_back(old, order);
     }
@@ -519,11 +523,12 @@ private:
     frame_number first_;
     std::span<frame_info> records_;
     std::span<frame_cache> caches_;
-
-    sync::spin_lock<sync::lock_rank::frames, Interrupts, sync::lock_observer, Atomics> lock_;
-    buddy_lists lists_[2];
-    frame_counters counters_;
     std::uint64_t total_{};
+
+    // What changes with the lock lies beside it, and away from what every allocation reads.
+    alignas(64) sync::spin_lock<sync::lock_rank::frames, Interrupts, sync::lock_observer, Atomics> lock_;
+    frame_counters counters_;
+    buddy_lists lists_[2];
 };
 
 } // namespace exo::mm

@@ -31,8 +31,12 @@ public:
             slot.store(none, std::memory_order_relaxed);
     }
 
-    // As many blocks of an order as make 64 frames, but at least one.
-    [[nodiscard]] static constexpr std::uint32_t capacity(unsigned order) { return order < 6 ? 64u >> order : 1; }
+    // As many blocks of an order as make 64 frames, but at least one; of single frames, which faults need on all CPUs
+    // at once, as many as make it rare that CPUs meet at what they share.
+    [[nodiscard]] static constexpr std::uint32_t capacity(unsigned order)
+    {
+        return order == 0 ? 512 : order < 6 ? 64u >> order : 1;
+    }
 
     // The block put last, or none.
     [[nodiscard]] std::uint32_t take(unsigned order) noexcept
@@ -99,9 +103,9 @@ private:
 
     // By order, and where the last ends.
     static constexpr auto first_slot = [] {
-        std::array<std::uint8_t, max_order + 2> first{};
+        std::array<std::uint16_t, max_order + 2> first{};
         for (unsigned order = 0; order <= max_order; ++order)
-            first[order + 1] = static_cast<std::uint8_t>(first[order] + capacity(order));
+            first[order + 1] = static_cast<std::uint16_t>(first[order] + capacity(order));
         return first;
     }();
 
