@@ -146,6 +146,7 @@ struct machine {
                                               .shootdown = *shootdown_,
                                               .heap = heap_,
                                               .parker = parker,
+                                              .counters = counters,
                                               .kernel_root = kernel_root.address()});
     }
 
@@ -162,6 +163,7 @@ struct machine {
     no_waiting parker;
     frame_number kernel_root;
     std::vector<shootdown::processor> translations{1};
+    std::vector<mm::memory_counters> counters{1};
     std::optional<shootdown> shootdown_;
     std::optional<Memory> memory;
 };

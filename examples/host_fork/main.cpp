@@ -58,6 +58,7 @@ public:
                               .shootdown = shootdown_,
                               .heap = heap_,
                               .parker = threads_,
+                              .counters = counters_,
                               .kernel_root = kernel_root_.address()}};
     }
 
@@ -103,6 +104,7 @@ private:
     heap heap_{machine_.memory, frames_, machine_.cpus, machine_.cpus, heap_caches_};
     frame_number kernel_root_{make_kernel_root()};
     std::vector<shootdown::processor> translations_{1};
+    std::vector<mm::memory_counters> counters_{1};
     shootdown shootdown_{machine_.paging, machine_.paging, machine_.cpus,         machine_.cpus,
                          machine_.cpus,   translations_,   kernel_root_.address()};
     sim::host_threads threads_;
@@ -114,13 +116,12 @@ bool all_right = true;
 template <class Step>
 void report(const char* what, host& h, memory_system& memory, std::uint64_t pages, std::uint64_t tables, Step step)
 {
-    const auto& copied = memory.counters.of(mm::fault_kind::copied);
-    const auto pages_before = copied.value();
-    const auto tables_before = memory.counters.tables_unshared.value();
+    const auto pages_before = memory.faults(mm::fault_kind::copied);
+    const auto tables_before = memory.counted(&mm::memory_counters::tables_unshared);
     const auto frames_before = h.frames_in_use();
     step();
-    const auto pages_copied = copied.value() - pages_before;
-    const auto tables_copied = memory.counters.tables_unshared.value() - tables_before;
+    const auto pages_copied = memory.faults(mm::fault_kind::copied) - pages_before;
+    const auto tables_copied = memory.counted(&mm::memory_counters::tables_unshared) - tables_before;
     const bool right = pages_copied == pages && tables_copied == tables;
     std::printf("%-52s %7llu %7llu %+7lld%s\n", what, static_cast<unsigned long long>(pages_copied),
                 static_cast<unsigned long long>(tables_copied),

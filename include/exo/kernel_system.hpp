@@ -315,7 +315,7 @@ public:
                 .frame_records = metadata_bytes_,
                 .heap = heap_.frames_held() * page_size,
                 .stacks = stack_bytes_.load(std::memory_order_relaxed),
-                .page_tables = memory_.counters.tables.value() * page_size};
+                .page_tables = memory_.counted(&mm::memory_counters::tables) * page_size};
     }
     // Clean pages of files make room before memory runs out. From threads, with no lock held.
     void keep_memory_free()
@@ -350,6 +350,7 @@ protected:
                    .shootdown = shootdown_,
                    .heap = heap_for_use_,
                    .parker = parker_,
+                   .counters = early_.counters,
                    .kernel_root = platform.kernel_root().address()}},
           wall_clock_{platform.clock(), platform.wall_clock_base()},
           file_environment_{.heap = heap_for_use_,
@@ -393,6 +394,7 @@ private:
             heap_caches = take<mm::heap_cache>(platform, cpus);
             processors = take<typename scheduler_type::processor>(platform, cpus);
             translations = take<typename shootdown_type::processor>(platform, cpus);
+            counters = take<mm::memory_counters>(platform, cpus);
             records_of_cpus = take<cpu_record>(platform, cpus);
             watched = take<typename watchdog_type::processor>(platform, cpus);
         }
@@ -417,6 +419,7 @@ private:
         std::span<mm::heap_cache> heap_caches;
         std::span<typename scheduler_type::processor> processors;
         std::span<typename shootdown_type::processor> translations;
+        std::span<mm::memory_counters> counters;
         std::span<cpu_record> records_of_cpus;
         std::span<typename watchdog_type::processor> watched;
         std::uint64_t bytes{};

@@ -142,7 +142,7 @@ TEST_CASE("A fault does what is needed and no more, and says what it was")
         CHECK(*child->handle_fault(base + 21 * page, access::write) == fault_kind::spurious);
         CHECK(*child->handle_fault(base, access::write) == fault_kind::reused);
     }
-    CHECK(w.memory.counters.of(fault_kind::reused).value() == 2);
+    CHECK(w.memory.faults(fault_kind::reused) == 2);
     CHECK(s->unmap(pages(base, 100)));
     CHECK_FALSE(f.ended);
 }
@@ -324,7 +324,7 @@ TEST_CASE("Fork copies one page, whatever is mapped; a write copies one table pe
     CHECK(child->statistics().resident_pages == 6 * 700);
     CHECK(child->handle_fault(base, access::write));
     CHECK(before - w.frames_.free_frames() == 1 + 3 + 1);
-    CHECK(w.memory.counters.tables_unshared.value() == 3);
+    CHECK(w.memory.counted(&mm::memory_counters::tables_unshared) == 3);
     CHECK(child->handle_fault(base + page, access::write));
     CHECK(before - w.frames_.free_frames() == 1 + 3 + 2);
     w.check_counts({s.get(), child.get()});

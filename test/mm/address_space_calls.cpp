@@ -318,14 +318,14 @@ TEST_CASE("Tables move whole, shared ones as they are, where both places are ali
         put_at(*s, from + i * page, i);
     auto child = *s->fork();
     const auto before = w.frames_.free_frames();
-    const auto unshared = w.memory.counters.tables_unshared.value();
+    const auto unshared = w.memory.counted(&mm::memory_counters::tables_unshared);
     CHECK(*s->remap({.address = from,
                      .old_length = 4 * table * page,
                      .length = 4 * table * page,
                      .may_move = true,
                      .target = to}) == to);
     // Three tables went over; the parts of two others, and three levels above, had to be its own.
-    CHECK(w.memory.counters.tables_unshared.value() - unshared == 2 + 2);
+    CHECK(w.memory.counted(&mm::memory_counters::tables_unshared) - unshared == 2 + 2);
     CHECK(before - w.frames_.free_frames() == 2 + 2);
     w.check_counts({s.get(), child.get()});
     for (std::uint64_t i = 0; i < 4 * table; i += 7) {

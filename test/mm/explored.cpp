@@ -390,6 +390,83 @@ struct protect_under_writer : one_space<Parts> {
     }
 };
 
+// Two threads of one space fault at once, in one page or in neighbours; each has a word of its own.
+template <bool Touched, bool SamePage>
+struct fault_and_fault : world<> {
+    fault_and_fault() : world{2}
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            cpus.on(i, [&] { activate(*all[0]); });
+    }
+    static unsigned page_of(unsigned thread) { return SamePage ? 0 : thread; }
+    void run(unsigned thread) override
+    {
+        for (std::uint64_t value = 1; value <= 2; ++value)
+            require(store(*all[0], page_of(thread), value, thread), "a write failed");
+    }
+    void check() override
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            require(read(*all[0], page_of(i), i) == 2, "a write is lost");
+        finish(std::move(all));
+    }
+    // If the pages have been touched, a child shares them and their tables.
+    std::vector<ref<space>> make()
+    {
+        std::vector<ref<space>> made;
+        if (Touched) {
+            made.push_back(make_space(2));
+            made.push_back(*made[0]->fork());
+        } else {
+            made.push_back(*space::create(memory, {virt_addr{0x1000}, base, base + (std::uint64_t{1} << 30)}));
+            EXO_CHECK(made[0]->map({.address = base, .length = 2 * page_size, .where = mm::placement::fixed}));
+        }
+        return made;
+    }
+    std::vector<ref<space>> all = make();
+};
+
+// Of two that fault in one page, one finds the tables shared, and the other finds that the child has left them.
+struct fault_and_fault_and_exit : world<> {
+    fault_and_fault_and_exit() : world{3}
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            cpus.on(i, [&] { activate(*parent); });
+    }
+    void run(unsigned thread) override
+    {
+        if (thread == 2)
+            return child.reset();
+        for (std::uint64_t value = 1; value <= 2; ++value)
+            require(store(*parent, 0, value, thread), "a write failed");
+    }
+    void check() override
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            require(read(*parent, 0, i) == 2, "a write is lost");
+        std::vector<ref<space>> all;
+        all.push_back(std::move(parent));
+        finish(std::move(all));
+    }
+    ref<space> parent = make_space(1);
+    ref<space> child = *parent->fork();
+};
+
+struct unmap_and_fault : fault_and_fault<false, true> {
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            require(all[0]->unmap({page(0), page(1)}).has_value(), "unmap failed");
+        else
+            (void)store(*all[0], 0, 1);
+    }
+    void check() override
+    {
+        require(memory.tables.find(all[0]->root(), page(0)).value == 0, "what was unmapped is there");
+        finish(std::move(all));
+    }
+};
+
 // Two that call each other, with interrupts off.
 struct unmap_and_unmap : one_space<> {
     void run(unsigned thread) override
@@ -637,6 +714,16 @@ TEST_CASE("Unmapping in one space takes nothing from another that shares its tab
     CHECK_CLEAN(explore<unmap_and_access<>>(2));
     CHECK_CLEAN(explore<unmap_all_and_write>(2));
     CHECK_CLEAN(explore<discard_and_write>(2));
+}
+
+TEST_CASE("Faults of two threads of one space lose nothing, whether both are in one page or not")
+{
+    CHECK_CLEAN(explore<fault_and_fault<false, true>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<false, false>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<true, true>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<true, false>>(2));
+    CHECK_CLEAN(explore<fault_and_fault_and_exit>(1));
+    CHECK_CLEAN(explore<unmap_and_fault>(2));
 }
 
 TEST_CASE("A fork takes one moment of a space that is being written")

@@ -128,7 +128,10 @@ private:
 // A fault fills the page that was touched, and nothing else.
 struct one_page_each {
     static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return false; }
-    static std::uint64_t zeroed_pages(mm::region&, virt_addr, mm::memory_left) noexcept { return 1; }
+    static std::uint64_t zeroed_pages(const mm::region&, virt_addr, std::uint64_t, mm::memory_left) noexcept
+    {
+        return 1;
+    }
     static virt_range neighbours(const mm::region&, virt_addr page) noexcept
     {
         return virt_range::of_size(page, page_size);
@@ -194,10 +197,10 @@ public:
     {
         EXO_CHECK(s.write(page(i), std::as_bytes(std::span{&value, 1})).has_value());
     }
-    static std::optional<std::uint64_t> read(space& s, unsigned i)
+    static std::optional<std::uint64_t> read(space& s, unsigned i, unsigned word = 0)
     {
         std::uint64_t value = 0;
-        if (!s.read(page(i), std::as_writable_bytes(std::span{&value, 1})))
+        if (!s.read(page(i) + word * sizeof value, std::as_writable_bytes(std::span{&value, 1})))
             return {};
         return value;
     }
@@ -223,9 +226,10 @@ public:
             return {};
         return value;
     }
-    bool store(space& s, unsigned i, std::uint64_t value)
+    bool store(space& s, unsigned i, std::uint64_t value, unsigned word = 0)
     {
-        return access(s, i, mm::access::write, [&](std::byte* at) { std::memcpy(at, &value, sizeof value); });
+        return access(s, i, mm::access::write,
+                      [&](std::byte* at) { std::memcpy(at + word * sizeof value, &value, sizeof value); });
     }
     // The CPU remembers what it can of the page.
     void look(unsigned i)
@@ -269,12 +273,14 @@ public:
     frame_number kernel_root = make_kernel_root();
     std::vector<typename shootdown::processor> processors = std::vector<typename shootdown::processor>(cpus.cpu_limit());
     shootdown tell{translation, translation, ipi, cpus, cpus, processors, kernel_root.address()};
+    std::vector<mm::memory_counters> counters = std::vector<mm::memory_counters>(cpus.cpu_limit());
     memory_system memory{{.phys = ram,
                           .entries = entries,
                           .frames = frame_source,
                           .shootdown = tell,
                           .heap = objects,
                           .parker = cpus,
+                          .counters = counters,
                           .kernel_root = kernel_root.address()}};
     std::uint64_t frames_at_rest{};
 

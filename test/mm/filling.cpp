@@ -47,7 +47,7 @@ TEST_CASE_TEMPLATE("A large page is one block, which fork shares and its only us
 {
     large_world<Format> w;
     auto s = w.with_large_pages(2);
-    CHECK(w.memory.counters.large_pages_filled.value() == 2);
+    CHECK(w.memory.counted(&mm::memory_counters::large_pages_filled) == 2);
     w.activate(*s);
     CHECK(*w.load(*s, base + 77 * page) == 0);
     CHECK(w.store(*s, base + 77 * page, 7));
@@ -276,13 +276,12 @@ TEST_CASE("A program that goes through fresh memory meets a fault ever more rare
     CHECK(s->statistics().resident_pages == 49);
     CHECK(faults(190, 10) == 1 + 1 + 1 + 1); // 190, 191, 193, 197 as far as what is there
     CHECK(faults(399, 2) == 2); // no further than the region
-    CHECK(w.memory.counters.pages_filled_ahead.value() == 47 - 6 + 10 - 4);
+    CHECK(w.memory.counted(&mm::memory_counters::pages_filled_ahead) == 47 - 6 + 10 - 4);
     w.check_counts({s.get()});
 
     // None of it where memory is short.
-    mm::region r;
-    (void)mm::fill_policy{}.zeroed_pages(r, base, {4096, 4096});
-    CHECK(mm::fill_policy{}.zeroed_pages(r, base + page, {100, 4096}) == 1);
+    CHECK(mm::fill_policy{}.zeroed_pages({}, base + page, 7, {100, 4096}) == 1);
+    CHECK(mm::fill_policy{}.zeroed_pages({}, base + page, 7, {4096, 4096}) == 8);
 }
 
 TEST_CASE("A fault on a file maps its neighbours that are in memory, for reading, within the region")
@@ -299,7 +298,7 @@ TEST_CASE("A fault on a file maps its neighbours that are in memory, for reading
         CHECK(s->map(std::move(request)));
         CHECK(*s->handle_fault(base + 4 * page, access::read) == fault_kind::paged_in);
         CHECK(s->statistics().resident_pages == 4);
-        CHECK(w.memory.counters.pages_filled_ahead.value() == 3);
+        CHECK(w.memory.counted(&mm::memory_counters::pages_filled_ahead) == 3);
         CHECK(*s->handle_fault(base + 3 * page, access::read) == fault_kind::spurious);
         CHECK(*s->handle_fault(base + 9 * page, access::write) == fault_kind::copied);
         CHECK(*s->handle_fault(base + 8 * page, access::write) == fault_kind::copied);
@@ -311,10 +310,10 @@ TEST_CASE("A fault on a file maps its neighbours that are in memory, for reading
         w.check_counts({s.get()}, held);
 
         // What populate finds there it maps in one go.
-        const auto faults = w.memory.counters.of(fault_kind::paged_in).value();
+        const auto faults = w.memory.faults(fault_kind::paged_in);
         CHECK(s->populate(pages(base + 2 * page, 10), access::read));
         CHECK(s->statistics().resident_pages == 10);
-        CHECK(w.memory.counters.of(fault_kind::paged_in).value() - faults <= 5);
+        CHECK(w.memory.faults(fault_kind::paged_in) - faults <= 5);
     }
     f.contents.clear();
 }
@@ -326,7 +325,7 @@ TEST_CASE("Populating fills whole tables at a time, and large pages where they f
     CHECK(s->map(at(base + 500 * page, 1100)));
     CHECK(s->populate(pages(base + 500 * page, 1100), access::write));
     CHECK(s->statistics().resident_pages == 1100);
-    CHECK(w.memory.counters.large_pages_filled.value() == 2);
-    CHECK(w.memory.counters.of(fault_kind::demand_zero).value() == 1 + 2 + 1);
+    CHECK(w.memory.counted(&mm::memory_counters::large_pages_filled) == 2);
+    CHECK(w.memory.faults(fault_kind::demand_zero) == 1 + 2 + 1);
     w.check_counts({s.get()});
 }

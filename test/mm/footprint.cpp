@@ -63,7 +63,7 @@ TEST_CASE_TEMPLATE("large pages count whole, and all footprints together are no 
     CHECK(s->map({.address = at, .length = 2 * large, .where = mm::placement::fixed}));
     for (const auto where : {at, at + large})
         CHECK(w.store(*s, where, 1));
-    REQUIRE(w.memory.counters.large_pages_filled.value() == 2);
+    REQUIRE(w.memory.counted(&mm::memory_counters::large_pages_filled) == 2);
     CHECK(s->memory_footprint().pages == 2 * large);
     auto child = *s->fork();
     CHECK(s->memory_footprint().pages == large);

@@ -85,7 +85,10 @@ public:
             f.reset();
     }
 
-    [[nodiscard]] std::uint64_t large_pages_split() const { return w_.memory.counters.large_pages_split.value(); }
+    [[nodiscard]] std::uint64_t large_pages_split() const
+    {
+        return w_.memory.counted(&mm::memory_counters::large_pages_split);
+    }
 
 private:
     // By seed: machines of all sizes, without address-space ids, with fewer than spaces, and with enough.

@@ -72,6 +72,7 @@ struct machine {
     frame_number kernel_root;
     std::optional<heap> objects;
     std::vector<shootdown::processor> translations{thread_count};
+    std::vector<mm::memory_counters> counters{thread_count};
     std::optional<shootdown> tell;
     std::optional<memory_system> memory;
 
@@ -88,6 +89,7 @@ struct machine {
                                             .shootdown = *tell,
                                             .heap = *objects,
                                             .parker = threads,
+                                            .counters = counters,
                                             .kernel_root = kernel_root.address()});
     }
     ~machine()

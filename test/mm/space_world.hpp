@@ -185,7 +185,7 @@ public:
 // A fault fills the page that was touched, and nothing else.
 struct one_page_each {
     static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return false; }
-    static std::uint64_t zeroed_pages(mm::region&, virt_addr, mm::memory_left) noexcept { return 1; }
+    static std::uint64_t zeroed_pages(const mm::region&, virt_addr, std::uint64_t, mm::memory_left) noexcept { return 1; }
     static virt_range neighbours(const mm::region&, virt_addr page) noexcept
     {
         return virt_range::of_size(page, page_size);
@@ -199,7 +199,7 @@ struct greedy {
     {
         return r.grows == mm::growth::fixed && left.free > 2048;
     }
-    static std::uint64_t zeroed_pages(mm::region&, virt_addr page, mm::memory_left) noexcept
+    static std::uint64_t zeroed_pages(const mm::region&, virt_addr page, std::uint64_t, mm::memory_left) noexcept
     {
         return 1 + (page.value() >> page_shift) % 7;
     }
@@ -231,7 +231,7 @@ struct world {
         : machine{frame_count, cpus, id_limit},
           records(frame_count - 1), frame_caches(cpus),
           frames_{machine.memory, failing, machine.cpus, records, frame_caches}, heap_{failing},
-          pages{frames_, machine.memory}, kernel_root{make_kernel_root()}, translations(cpus),
+          pages{frames_, machine.memory}, kernel_root{make_kernel_root()}, translations(cpus), counters(cpus),
           shootdown{machine.paging, machine.paging, machine.cpus,         machine.cpus,
                     machine.cpus,   translations,   kernel_root.address()},
           memory{typename memory_type::parts{.phys = machine.memory,
@@ -240,6 +240,7 @@ struct world {
                                                                               .shootdown = shootdown,
                                                                               .heap = heap_,
                                                                               .parker = parker,
+                                                                              .counters = counters,
                                                                               .kernel_root = kernel_root.address()}}
     {
         for (unsigned cpu = 0; cpu < cpus; ++cpu)
@@ -326,7 +327,7 @@ struct world {
             used += std::uint64_t{1} << frames_.info(frame).order;
         }
         REQUIRE(frames_.total_frames() - frames_.free_frames() == used);
-        REQUIRE(memory.counters.tables.value() == tables.size());
+        REQUIRE(memory.counted(&mm::memory_counters::tables) == tables.size());
         for (const auto& violation : machine.unit.violations())
             FAIL(violation);
     }
@@ -341,6 +342,7 @@ struct world {
     mm::frame_pages<frames, sim::physical_memory> pages;
     frame_number kernel_root;
     std::vector<typename shootdown_type::processor> translations;
+    std::vector<mm::memory_counters> counters;
     shootdown_type shootdown;
     memory_type memory;
     std::uint64_t frames_at_rest{};

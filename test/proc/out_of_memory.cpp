@@ -35,7 +35,7 @@ const int killed = wait_status::killed(signal::sigkill).word();
 
 std::uint64_t kills(simulated_kernel& machine)
 {
-    return machine.kernel().memory().counters.out_of_memory_kills.value();
+    return machine.kernel().memory().counted(&mm::memory_counters::out_of_memory_kills);
 }
 
 TEST_CASE("who found no memory, but finds that it has come back since, ends nobody")

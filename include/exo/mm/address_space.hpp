@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include <exo/base/address.hpp>
 #include <exo/base/allocator.hpp>
@@ -136,10 +137,10 @@ public:
     // Which pages of a range can be had without I/O: one element for each page, as far as regions reach. Errors:
     // not_mapped.
     [[nodiscard]] result<> residency(virt_range range, std::span<bool> present);
+    // This and what follows take time in proportion to the memory.
     [[nodiscard]] space_statistics statistics();
     // How much of a region's range is in memory by now. Takes time in proportion to that.
     [[nodiscard]] region_usage usage(const region_info& r);
-    // Takes time in proportion to the memory.
     [[nodiscard]] footprint memory_footprint();
 
     // Loads this space on the calling CPU, in place of what was loaded. Both with interrupts off; neither sleeps.
@@ -156,8 +157,8 @@ private:
     using changes = table_changes<Memory>;
     using lock_type = sync::mutex<sync::lock_rank::regions, typename Memory::atomics>;
 
-    // A page asked of a pager while the space is not locked.
-    class paged;
+    // What is made for a fault while the space is not locked.
+    class prepared;
 
     address_space(Memory& memory, const space_layout& layout, frame_number root)
         : memory_{memory}, layout_{layout}, root_{root}, holders_{memory.shootdown.new_space()}
@@ -174,13 +175,36 @@ private:
     void unpin() noexcept override { this->release(); }
     [[nodiscard]] result<> forget_pages(object_mappings& object, std::uint64_t first) noexcept override;
 
-    [[nodiscard]] auto lock() { return lock_.lock(memory_.parker); }
+    // Holding it, a thread has the space to itself: others that change it wait, and faults (mm/shootdown.hpp).
+    class [[nodiscard]] alone {
+    public:
+        explicit alone(address_space& space) : space_{space}, guard_{space.lock_.lock(space.memory_.parker)}
+        {
+            space_.memory_.shootdown.close(space_.holders_);
+        }
+        alone(const alone&) = delete;
+        alone& operator=(const alone&) = delete;
+        ~alone() { unlock(); }
+        void unlock() noexcept
+        {
+            if (std::exchange(holds_, false)) {
+                space_.memory_.shootdown.open(space_.holders_);
+                guard_.unlock();
+            }
+        }
+
+    private:
+        address_space& space_;
+        typename lock_type::guard guard_;
+        bool holds_{true};
+    };
+    [[nodiscard]] alone lock() { return alone{*this}; }
     [[nodiscard]] tables page_tables_here() { return {memory_, root_}; }
 
     // Where the first page begins that page tables lead to in the range; the range's end if none does.
     [[nodiscard]] virt_addr first_leaf(virt_range range);
 
-    // The rest runs under the lock.
+    // The rest runs under the lock, or beside others where it is said.
 
     // Errors: invalid_argument.
     [[nodiscard]] result<virt_range> whole_pages(virt_range) const;
@@ -235,7 +259,9 @@ private:
     [[nodiscard]] result<> check_data(std::uint64_t more, const space_limits& limits) const;
     [[nodiscard]] result<> check_limits(const region_info& like, std::uint64_t more, const space_limits& limits) const;
 
-    [[nodiscard]] result<region*> region_for(virt_addr a, access tried);
+    // For a fault, under the lock or beside other faults, as `to` says; then all of these may fail with busy. They find
+    // what is there by then, and leave what another fault has done.
+    [[nodiscard]] result<region*> region_for(virt_addr a, access tried, company with = company::alone);
     [[nodiscard]] region* grow_down_to(virt_addr a);
     [[nodiscard]] static bool wants_write(const region& r, access tried)
     {
@@ -244,9 +270,10 @@ private:
     [[nodiscard]] static bool allows(const typename tables::found& found, access tried);
     [[nodiscard]] static virt_range in_one_table(const region& r, virt_addr page);
     [[nodiscard]] virt_range neighbours_of(const region& r, virt_addr page, virt_addr until) const;
-    [[nodiscard]] entry leaf_for(const region& r, frame_number f, bool writable, unsigned level = 0) const;
+    [[nodiscard]] entry leaf_for(const region& r, frame_number f, bool writable, unsigned level = 0,
+                                 std::uint8_t more = 0) const; // software bits
     [[nodiscard]] bool is_sole(frame_number f) const;
-    [[nodiscard]] result<frame_number> copy_of(frame_number f);
+    [[nodiscard]] result<frame_number> copy_of(frame_number f, changes& to);
 
     // What a fault came to, and up to where the region's pages can now be accessed in the way tried.
     struct filled {
@@ -257,15 +284,19 @@ private:
     // `until`.
     [[nodiscard]] result<filled> fill_in(virt_addr a, access tried, virt_addr until);
     // Nothing: `have` says what to ask of a pager first.
-    [[nodiscard]] result<std::optional<filled>> resolve(virt_addr a, access tried, virt_addr until, paged& have,
+    [[nodiscard]] result<std::optional<filled>> resolve(virt_addr a, access tried, virt_addr until, prepared& have,
                                                         changes& to);
-    [[nodiscard]] result<filled> fill_zero(region& r, virt_addr page, unsigned level, virt_addr until, changes& to);
-    [[nodiscard]] std::optional<filled> fill_large(const region& r, virt_addr page, changes& to);
-    [[nodiscard]] result<filled> fill_paged(const region& r, virt_addr page, access tried, paged& have, changes& to);
+    [[nodiscard]] result<std::optional<filled>> fill_zero(const region& r, virt_addr page, unsigned level,
+                                                          virt_addr until, prepared& have, changes& to);
+    [[nodiscard]] std::uint64_t pages_before(const region& r, virt_addr page);
+    [[nodiscard]] bool wants_large(const region& r, virt_range block) const;
+    [[nodiscard]] bool fill_large(const region& r, virt_range block, prepared& have, changes& to);
+    [[nodiscard]] result<filled> fill_paged(const region& r, virt_addr page, access tried, prepared& have, changes& to);
     [[nodiscard]] result<fault_kind> write_private(const region& r, virt_addr page, unsigned level, changes& to);
     [[nodiscard]] result<fault_kind> write_shared(const region& r, virt_addr page, frame_number f, changes& to);
-    void change_page(tables& here, const typename tables::owned_slot& at, const region& r, virt_addr page,
-                     frame_number old, frame_number f, changes& to);
+    [[nodiscard]] bool change_page(tables& here, const typename tables::owned_slot& at, entry leaf, const region& r,
+                                   virt_addr page, frame_number f, changes& to);
+    [[nodiscard]] static result<entry> unchanging(entry leaf);
 
     // Calls step(memory, done, bytes) for the part of each page, with the lock held.
     template <class Step>
@@ -280,7 +311,6 @@ private:
     tree<region, &region::hook, &region::begin> regions_; // disjoint
     std::size_t region_count_{};
     std::uint64_t virtual_pages_{};
-    std::uint64_t resident_pages_{};
     locking lock_new_{}; // what new regions are
     virt_addr brk_begin_;
     virt_addr brk_end_;

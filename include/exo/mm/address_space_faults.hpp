@@ -1,7 +1,11 @@
 // How an address space answers faults: the definitions behind address_space.hpp.
 //
-// A pager is asked with the space unlocked, since it may sleep; then the fault starts over, and uses the page if it is
-// still the one that is wanted.
+// Faults of threads whose CPUs have the space loaded go on beside each other, with interrupts off, and write nothing
+// that they share but entries of tables, which they change by compare-exchange. What only one who is alone may do (a
+// stack that grows, a large page that is split) is done under the space's lock.
+//
+// What takes long is made with the space unlocked: a pager is asked, which may sleep, or a large page is filled with
+// zeros. Then the fault starts over, and uses what was made if it is still what is wanted.
 
 #pragma once
 
@@ -16,12 +20,23 @@
 namespace exo::mm {
 
 template <class Memory>
-class address_space<Memory>::paged {
+class address_space<Memory>::prepared {
 public:
-    explicit paged(Memory& memory) : memory_{memory} {}
-    paged(const paged&) = delete;
-    paged& operator=(const paged&) = delete;
-    ~paged() { drop(); }
+    explicit prepared(Memory& memory) : memory_{memory} {}
+    prepared(const prepared&) = delete;
+    prepared& operator=(const prepared&) = delete;
+    ~prepared()
+    {
+        drop();
+        if (block_)
+            memory_.frames.free(*block_, format::index_bits);
+    }
+
+    // A large page of zeros: whether it was asked for, which happens once, and what came of it.
+    void want_block() { asks_for_block_ = asked_for_block_ = true; }
+    [[nodiscard]] bool asked_for_block() const { return asked_for_block_; }
+    [[nodiscard]] std::optional<frame_number> block() const { return block_; }
+    void block_given() { block_.reset(); }
 
     // Whether fetch() got what an access to `a` in `r` needs.
     [[nodiscard]] bool is(const region& r, virt_addr a, access tried) const
@@ -37,7 +52,7 @@ public:
     void want(const region& r, virt_addr a, access tried, virt_range around)
     {
         drop();
-        source_ = r.backing;
+        former_ = std::exchange(source_, r.backing);
         wanted_.index = r.page_index(a);
         for_write_ = wants_write(r, tried);
         generation_ = generation();
@@ -46,6 +61,14 @@ public:
     }
     [[nodiscard]] result<> fetch()
     {
+        former_.reset();
+        if (std::exchange(asks_for_block_, false)) {
+            if (const auto fresh = memory_.frames.try_allocate(format::index_bits)) {
+                memory_.zero(*fresh, hal::entries_per_table<format>);
+                block_ = *fresh;
+            }
+            return {};
+        }
         wanted_.frame = EXO_TRY(source_->get_page(wanted_.index, for_write_));
         fetched_ = true;
         if (pages_around_ > 1)
@@ -81,6 +104,7 @@ private:
 
     Memory& memory_;
     ref<pager> source_;
+    ref<pager> former_; // which may end with its last reference, and sleep
     object_page wanted_;
     std::uint64_t first_around_{};
     std::uint64_t pages_around_{};
@@ -89,6 +113,10 @@ private:
     std::uint64_t generation_{};
     bool for_write_{};
     bool fetched_{};
+
+    std::optional<frame_number> block_;
+    bool asked_for_block_{};
+    bool asks_for_block_{};
 };
 
 template <class Memory>
@@ -100,19 +128,28 @@ result<fault_kind> address_space<Memory>::handle_fault(virt_addr a, access tried
 template <class Memory>
 auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) -> result<filled>
 {
-    paged have{memory_};
+    prepared have{memory_};
+    const auto attempt = [&](company with) {
+        changes to{memory_, holders_, with};
+        auto outcome = resolve(a, tried, until, have, to);
+        to.flush();
+        return outcome;
+    };
     for (;;) {
-        {
+        auto outcome = memory_.reclaimer.retry(memory_.parker, [&]() -> result<std::optional<filled>> {
+            const auto inside = memory_.shootdown.enter(holders_);
+            // Many pages take long, and interrupts are off.
+            return inside && until == virt_addr{} ? attempt(company::beside_others) : fail(errors::busy);
+        });
+        if (!outcome && outcome.error() == errors::busy) {
             auto guard = lock();
-            changes to{memory_, holders_};
-            const auto outcome = resolve(a, tried, until, have, to);
-            to.flush();
-            if (!outcome)
-                return fail(outcome.error());
-            if (*outcome) {
-                memory_.counters.of((*outcome)->kind).add();
-                return **outcome;
-            }
+            outcome = attempt(company::alone);
+        }
+        if (!outcome)
+            return fail(outcome.error());
+        if (*outcome) {
+            memory_.counters().of((*outcome)->kind).add();
+            return **outcome;
         }
         if (const auto fetched = memory_.reclaimer.retry(memory_.parker, [&] { return have.fetch(); }); !fetched)
             return fetched.error() == beyond_end ? fail(beyond_end, a.value()) : fail(fetched.error());
@@ -120,10 +157,10 @@ auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) 
 }
 
 template <class Memory>
-auto address_space<Memory>::resolve(virt_addr a, access tried, virt_addr until, paged& have, changes& to)
+auto address_space<Memory>::resolve(virt_addr a, access tried, virt_addr until, prepared& have, changes& to)
     -> result<std::optional<filled>>
 {
-    region& r = *EXO_TRY(region_for(a, tried));
+    const region& r = *EXO_TRY(region_for(a, tried, to.alone() ? company::alone : company::beside_others));
     const auto page = a.align_down(page_size);
     auto here = page_tables_here();
     const auto found = here.find(page);
@@ -132,7 +169,7 @@ auto address_space<Memory>::resolve(virt_addr a, access tried, virt_addr until, 
     if (allows(found, tried))
         return just(fault_kind::spurious);
     if (found.value == 0 && !r.backing)
-        return fill_zero(r, page, found.level, until, to);
+        return fill_zero(r, page, found.level, until, have, to);
     if (found.value != 0 && r.kind == sharing::private_copy)
         return filled{EXO_TRY(write_private(r, page, found.level, to)), page + page_size};
     if (found.value != 0 && format::writable(found.value)) { // only a table above it is shared
@@ -145,7 +182,8 @@ auto address_space<Memory>::resolve(virt_addr a, access tried, virt_addr until, 
     }
     const auto done = found.value == 0 ? EXO_TRY(fill_paged(r, page, tried, have, to))
                                        : filled{EXO_TRY(write_shared(r, page, have.frame(), to)), page + page_size};
-    have.given();
+    if (done.kind != fault_kind::spurious)
+        have.given();
     return done;
 }
 
@@ -167,11 +205,13 @@ region* address_space<Memory>::grow_down_to(virt_addr a)
     return stack;
 }
 
-// Errors: no_region, access_denied.
+// Errors: no_region, access_denied; busy, if a region would have to grow and others are there.
 template <class Memory>
-result<region*> address_space<Memory>::region_for(virt_addr a, access tried)
+result<region*> address_space<Memory>::region_for(virt_addr a, access tried, company with)
 {
     region* r = region_of(a);
+    if (!r && with == company::beside_others)
+        return fail(errors::busy);
     if (!r)
         r = grow_down_to(a);
     if (!r)
@@ -193,12 +233,22 @@ bool address_space<Memory>::allows(const typename tables::found& found, access t
                 : includes(format::attributes(found.value, found.level).access, protection::execute));
 }
 
+// Errors: busy, while another fault is at it (change_page); who is alone then comes after that.
 template <class Memory>
-auto address_space<Memory>::leaf_for(const region& r, frame_number f, bool writable, unsigned level) const -> entry
+auto address_space<Memory>::unchanging(entry leaf) -> result<entry>
+{
+    if (format::attributes(leaf, 0).software & changing_leaf)
+        return fail(errors::busy);
+    return leaf;
+}
+
+template <class Memory>
+auto address_space<Memory>::leaf_for(const region& r, frame_number f, bool writable, unsigned level,
+                                     std::uint8_t more) const -> entry
 {
     return format::leaf(f.address(), level,
                         {.access = writable ? r.mapped_access() : without(r.mapped_access(), protection::write),
-                         .software = r.kind == sharing::shared ? shared_leaf : std::uint8_t{}});
+                         .software = static_cast<std::uint8_t>(r.kind == sharing::shared ? shared_leaf | more : more)});
 }
 
 template <class Memory>
@@ -208,9 +258,9 @@ bool address_space<Memory>::is_sole(frame_number f) const
 }
 
 template <class Memory>
-result<frame_number> address_space<Memory>::copy_of(frame_number f)
+result<frame_number> address_space<Memory>::copy_of(frame_number f, changes& to)
 {
-    const auto copy = EXO_TRY(memory_.allocate_frame());
+    const auto copy = EXO_TRY(to.allocate_frame());
     memory_.copy_page(copy, f);
     return copy;
 }
@@ -233,20 +283,26 @@ virt_range address_space<Memory>::neighbours_of(const region& r, virt_addr page,
 
 // `page` is absent at `level`.
 template <class Memory>
-auto address_space<Memory>::fill_zero(region& r, virt_addr page, unsigned level, virt_addr until, changes& to)
-    -> result<filled>
+auto address_space<Memory>::fill_zero(const region& r, virt_addr page, unsigned level, virt_addr until, prepared& have,
+                                      changes& to) -> result<std::optional<filled>>
 {
-    if (level > 0)
-        if (const auto done = fill_large(r, page, to))
-            return *done;
+    const auto block = virt_range::of_size(page.align_down(hal::bytes_at<format>(1)), hal::bytes_at<format>(1));
+    if (level > 0 && wants_large(r, block)) {
+        if (!have.asked_for_block()) {
+            have.want_block();
+            return std::nullopt;
+        }
+        if (fill_large(r, block, have, to))
+            return filled{fault_kind::demand_zero, block.end};
+    }
     const auto table_end = in_one_table(r, page).end;
-    const auto left = memory_.left();
-    const auto wanted = page < until ? (until - page) >> page_shift : memory_.fill.zeroed_pages(r, page, left);
+    const auto wanted = page < until ? (until - page) >> page_shift
+                                     : memory_.fill.zeroed_pages(r, page, pages_before(r, page), memory_.left());
     const auto room = (table_end - page) >> page_shift;
     const auto count = wanted < room ? wanted : room;
 
     auto here = page_tables_here();
-    const auto first = EXO_TRY(memory_.allocate_frame());
+    const auto first = EXO_TRY(to.allocate_frame());
     const auto at = here.own(page, to);
     if (!at) {
         memory_.frames.free(first, 0);
@@ -256,70 +312,83 @@ auto address_space<Memory>::fill_zero(region& r, virt_addr page, unsigned level,
     const auto slot = [&](std::uint64_t i) { return typename tables::owned_slot{at->slot + i, at->table}; };
     const auto put = [&](frame_number f) {
         memory_.zero(f);
-        here.fill(slot(done), leaf_for(r, f, true));
+        if (!here.fill(slot(done), leaf_for(r, f, true))) {
+            memory_.frames.free(f, 0);
+            return false;
+        }
         to.widened(page + done * page_size);
         ++done;
+        return true;
     };
-    put(first);
-    while (done < count) { // as far as nothing is in the way, and memory is at hand
+    if (!put(first))
+        return filled{fault_kind::spurious, page + page_size};
+    for (bool goes_on = true; goes_on && done < count;) { // as far as nothing is in the way, and memory is at hand
         frame_number ahead[16];
         std::uint64_t free = 0;
         while (free < std::size(ahead) && done + free < count && here.load(slot(done + free)) == 0)
             ++free;
-        if (free == 0 || !memory_.frames.allocate_bulk(std::span{ahead}.first(free)))
-            break;
-        for (std::uint64_t i = 0; i < free; ++i)
-            put(ahead[i]);
+        const auto taken = free == 0 ? 0 : to.allocate_ahead(std::span{ahead}.first(free));
+        goes_on = taken != 0;
+        for (std::size_t i = 0; i < taken; ++i) {
+            goes_on = goes_on && put(ahead[i]);
+            if (!goes_on && i + 1 < taken)
+                memory_.frames.free(ahead[i + 1], 0);
+        }
     }
-    resident_pages_ += done;
-    memory_.counters.pages_filled_ahead.add(done - 1);
+    memory_.counters().pages_filled_ahead.add(done - 1);
     return filled{fault_kind::demand_zero, page + done * page_size};
 }
 
-// A large page of zeros around `page`, or nothing where the region, the policy or memory has none.
+// What a fill policy is told.
 template <class Memory>
-auto address_space<Memory>::fill_large(const region& r, virt_addr page, changes& to) -> std::optional<filled>
+std::uint64_t address_space<Memory>::pages_before(const region& r, virt_addr page)
 {
-    const auto bytes = hal::bytes_at<format>(1);
-    const auto block = virt_range::of_size(page.align_down(bytes), bytes);
-    if (format::largest_leaf_level < 1 || block.intersection(r.range) != block ||
-        !memory_.fill.wants_large(r, block, memory_.left()))
-        return {};
-    const auto fresh = memory_.frames.try_allocate(format::index_bits);
-    if (!fresh)
-        return {};
+    constexpr std::uint64_t most = 16;
+    const auto room = (page - r.range.begin) >> page_shift;
+    return room == 0 ? 0 : page_tables_here().present_before(page, room < most ? room : most);
+}
+
+template <class Memory>
+bool address_space<Memory>::wants_large(const region& r, virt_range block) const
+{
+    return format::largest_leaf_level >= 1 && block.intersection(r.range) == block &&
+           memory_.fill.wants_large(r, block, memory_.left());
+}
+
+// Whether there was a large page, and room for it.
+template <class Memory>
+bool address_space<Memory>::fill_large(const region& r, virt_range block, prepared& have, changes& to)
+{
+    if (!have.block())
+        return false;
     auto here = page_tables_here();
     const auto at = here.own(block.begin, to, 1);
-    if (!at) {
-        memory_.frames.free(*fresh, format::index_bits);
-        return {};
-    }
-    memory_.zero(*fresh, hal::entries_per_table<format>);
-    here.fill(*at, leaf_for(r, *fresh, true, 1));
-    to.widened(page, 1);
-    resident_pages_ += hal::entries_per_table<format>;
-    memory_.counters.large_pages_filled.add();
-    return filled{fault_kind::demand_zero, block.end};
+    if (!at || !here.fill(*at, leaf_for(r, *have.block(), true, 1)))
+        return false;
+    have.block_given();
+    to.widened(block.begin, 1);
+    memory_.counters().large_pages_filled.add();
+    return true;
 }
 
 // Takes over the reference to the page wanted if it succeeds.
 template <class Memory>
-auto address_space<Memory>::fill_paged(const region& r, virt_addr page, access tried, paged& have, changes& to)
+auto address_space<Memory>::fill_paged(const region& r, virt_addr page, access tried, prepared& have, changes& to)
     -> result<filled>
 {
     const frame_number f = have.frame();
     const bool copy = r.kind == sharing::private_copy && tried == access::write && !is_sole(f);
-    const auto mapped = copy ? EXO_TRY(copy_of(f)) : f;
+    const auto mapped = copy ? EXO_TRY(copy_of(f, to)) : f;
     auto here = page_tables_here();
     const auto at = here.own(page, to);
-    if (!at) {
-        if (copy)
-            memory_.frames.free(mapped, 0);
+    const bool done = at && here.fill(*at, leaf_for(r, mapped, tried == access::write));
+    if (!done && copy)
+        memory_.frames.free(mapped, 0);
+    if (!at)
         return fail(at.error());
-    }
-    here.fill(*at, leaf_for(r, mapped, tried == access::write));
+    if (!done)
+        return filled{fault_kind::spurious, page + page_size};
     to.widened(page);
-    ++resident_pages_;
     auto end = page + page_size;
     if (copy)
         release_reference(memory_, f);
@@ -328,12 +397,11 @@ auto address_space<Memory>::fill_paged(const region& r, virt_addr page, access t
         const auto v = r.range.begin + ((other.index - (r.offset >> page_shift)) << page_shift);
         const typename tables::owned_slot beside{
             at->slot + (static_cast<std::int64_t>(v.value() - page.value()) >> page_shift), at->table};
-        if (!table.contains(v) || here.load(beside) != 0) // the region may have changed meanwhile
+        if (!table.contains(v) || here.load(beside) != 0 || // the region may have changed meanwhile
+            !here.fill(beside, leaf_for(r, other.frame, false)))
             return false;
-        here.fill(beside, leaf_for(r, other.frame, false));
         to.widened(v);
-        ++resident_pages_;
-        memory_.counters.pages_filled_ahead.add();
+        memory_.counters().pages_filled_ahead.add();
         if (v == end)
             end = v + page_size;
         return true;
@@ -348,17 +416,23 @@ result<fault_kind> address_space<Memory>::write_private(const region& r, virt_ad
     auto here = page_tables_here();
     auto at = EXO_TRY(here.own(page, to, level));
     to.widened(page, level);
-    const frame_number mapped{format::address(here.load(at), level)};
+    auto leaf = EXO_TRY(unchanging(here.load(at)));
+    const frame_number mapped{format::address(leaf, level)};
     if (level == 0)
-        here.come_apart(at, mapped);
-    if (is_sole(mapped)) {
-        here.allow_write(at.slot);
+        EXO_TRY(here.come_apart(at, mapped, to));
+    if (format::writable(leaf) || is_sole(mapped)) { // or another fault copied it
+        here.allow_write(at.slot, leaf);
         return fault_kind::reused;
     }
-    if (level > 0) // only the part that is written is copied
+    if (level > 0) { // only the part that is written is copied
         at = EXO_TRY(here.own(page, to));
-    const frame_number old{format::address(here.load(at), 0)};
-    change_page(here, at, r, page, old, EXO_TRY(copy_of(old)), to);
+        leaf = EXO_TRY(unchanging(here.load(at)));
+    }
+    const auto copy = EXO_TRY(copy_of(frame_number{format::address(leaf, 0)}, to));
+    if (!change_page(here, at, leaf, r, page, copy, to)) {
+        memory_.frames.free(copy, 0);
+        return fault_kind::spurious;
+    }
     return fault_kind::copied;
 }
 
@@ -368,25 +442,32 @@ result<fault_kind> address_space<Memory>::write_shared(const region& r, virt_add
 {
     auto here = page_tables_here();
     const auto at = EXO_TRY(here.own(page, to));
-    const frame_number old{format::address(here.load(at), 0)};
-    change_page(here, at, r, page, old, f, to);
+    const auto leaf = EXO_TRY(unchanging(here.load(at)));
+    if (format::writable(leaf) || !change_page(here, at, leaf, r, page, f, to))
+        return fault_kind::spurious;
     return fault_kind::made_writable;
 }
 
-// In place of `old` the page is `f` from now on, and may be written. Nobody writes there while a CPU remembers `old`:
-// what that reads would be older than what it may have been told of meanwhile.
+// In place of what `leaf` says, the page is `f` from now on, and may be written. Nobody writes there while a CPU
+// remembers another page: what that reads would be older than what it may have been told of meanwhile. False, beside
+// others: another leaf is there by now.
 template <class Memory>
-void address_space<Memory>::change_page(tables& here, const typename tables::owned_slot& at, const region& r,
-                                        virt_addr page, frame_number old, frame_number f, changes& to)
+bool address_space<Memory>::change_page(tables& here, const typename tables::owned_slot& at, entry leaf, const region& r,
+                                        virt_addr page, frame_number f, changes& to)
 {
+    const frame_number old{format::address(leaf, 0)};
+    const auto changed = leaf_for(r, f, true);
     const bool at_once = f == old || !memory_.shootdown.has_others();
-    here.replace(at, leaf_for(r, f, at_once));
+    const auto first = at_once ? changed : leaf_for(r, f, false, 0, changing_leaf);
+    if (!here.replace(at, leaf, first))
+        return false;
     to.invalidate_page(page);
     to.retire(old);
     if (!at_once) {
         to.flush();
-        here.allow_write(at.slot);
+        here.replace(at, first, changed);
     }
+    return true;
 }
 
 template <class Memory>

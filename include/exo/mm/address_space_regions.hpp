@@ -58,7 +58,6 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
     const auto shared = page_tables_here().share_with(child->root_, to);
     to.flush(); // from here on this space's CPUs ask before they write
     EXO_TRY(shared);
-    child->resident_pages_ = resident_pages_;
     for (const region& r : regions_)
         if (r.advice.fork != at_fork::inherited)
             EXO_TRY(child->start_without(r.range, r.advice.fork));
@@ -69,7 +68,7 @@ result<ref<address_space<Memory>>> address_space<Memory>::fork()
         child->enter(r);
     child->brk_begin_ = brk_begin_;
     child->brk_end_ = brk_end_;
-    memory_.counters.forks.add();
+    memory_.counters().forks.add();
     return child;
 }
 
@@ -275,7 +274,7 @@ void address_space<Memory>::remove(virt_range r, spares& with, changes& to)
         erase(*at);
         at = next;
     }
-    resident_pages_ -= page_tables_here().detach(r, to);
+    page_tables_here().detach(r, to);
 }
 
 template <class Memory>
@@ -283,7 +282,7 @@ result<> address_space<Memory>::drop_pages(virt_range r, changes& to)
 {
     auto here = page_tables_here();
     EXO_TRY(here.own_range(r, tables::extent::edges, to));
-    resident_pages_ -= here.detach(r, to);
+    here.detach(r, to);
     return {};
 }
 
@@ -408,7 +407,7 @@ void address_space<Memory>::clear() noexcept
     while (region* r = regions_.first())
         erase(*r);
     changes to{memory_, holders_};
-    resident_pages_ -= page_tables_here().detach_all(to);
+    page_tables_here().detach_all(to);
     to.flush();
     brk_end_ = brk_begin_;
 }
@@ -545,7 +544,7 @@ space_statistics address_space<Memory>::statistics()
 {
     auto guard = lock();
     const auto locked = bytes_where([](const region& r) { return r.locked != locking::none; }, everything());
-    return {virtual_pages_, resident_pages_, locked >> page_shift};
+    return {virtual_pages_, page_tables_here().pages(), locked >> page_shift};
 }
 
 template <class Memory>

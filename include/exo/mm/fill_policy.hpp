@@ -1,6 +1,7 @@
 // What a fault fills beside the page that was touched: a large page for big aligned anonymous memory, neighbours for
-// the rest. A policy of the memory system, which another model of the concept can replace. Called with the lock of the
-// space held; what it answers is a wish, cut down to what the region and memory allow.
+// the rest. A policy of the memory system, which another model of the concept can replace. Called by
+// faults of one space at once, each inside or under the lock of the space (mm/shootdown.hpp): it does not sleep, and
+// what it answers is a wish, cut down to what the region and memory allow.
 
 #pragma once
 
@@ -21,14 +22,15 @@ struct memory_left {
 };
 
 template <class T>
-concept FillPolicy = requires(const T& policy, region& r, const region& view, virt_range block, virt_addr page,
-                              memory_left left) {
+concept FillPolicy = requires(const T& policy, const region& r, virt_range block, virt_addr page,
+                              std::uint64_t before, memory_left left) {
     // Whether `block`, which lies in the region and has no page table yet, is to be one large page of zeros.
-    { policy.wants_large(view, block, left) } noexcept -> std::same_as<bool>;
-    // How many pages of zeros to have from `page` on, which was touched and is not there.
-    { policy.zeroed_pages(r, page, left) } noexcept -> std::same_as<std::uint64_t>;
+    { policy.wants_large(r, block, left) } noexcept -> std::same_as<bool>;
+    // How many pages of zeros to have from `page` on, which was touched and is not there; the `before` pages directly
+    // before it are, 16 at most, in one table. All of them are filled with interrupts off.
+    { policy.zeroed_pages(r, page, before, left) } noexcept -> std::same_as<std::uint64_t>;
     // Around which pages of the region's object a page that is not there is to be looked for in memory.
-    { policy.neighbours(view, page) } noexcept -> std::same_as<virt_range>;
+    { policy.neighbours(r, page) } noexcept -> std::same_as<virt_range>;
 };
 
 struct fill_policy {
@@ -43,14 +45,12 @@ struct fill_policy {
                left.free > reserve + (block.size() >> page_shift);
     }
     // A program that goes through its memory page by page gets ahead of itself, twice as far each time.
-    [[nodiscard]] std::uint64_t zeroed_pages(region& r, virt_addr page, memory_left left) const noexcept
+    [[nodiscard]] std::uint64_t zeroed_pages(const region&, virt_addr, std::uint64_t before,
+                                             memory_left left) const noexcept
     {
-        const bool goes_on = page == r.filled_to && left.free > left.total / 16;
-        r.filled_at_once = goes_on ? r.filled_at_once * 2 : 1;
-        if (r.filled_at_once > most_pages)
-            r.filled_at_once = most_pages;
-        r.filled_to = page + r.filled_at_once * page_size;
-        return r.filled_at_once;
+        if (left.free <= left.total / 16)
+            return 1;
+        return before < most_pages ? before + 1 : most_pages;
     }
     [[nodiscard]] virt_range neighbours(const region& r, virt_addr page) const noexcept
     {

@@ -34,6 +34,7 @@ struct basic_frame_info {
     block_state state{};
     std::uint8_t order{};
     std::uint8_t table_levels{}; // in use as a page table with so many levels of tables in its tree; 0: not a table
+    typename Atomics::template atomic<bool> locked{}; // a page table that is being copied, or made somebody's own
     union {
         free_block free{none, none};
         page_table table;

@@ -3,6 +3,9 @@
 
 #pragma once
 
+#include <cstdint>
+#include <span>
+
 #include <exo/base/address.hpp>
 #include <exo/base/allocator.hpp>
 #include <exo/hal/entry_store.hpp>
@@ -18,8 +21,8 @@
 
 namespace exo::mm {
 
-// What happened since the machine started, but for `tables`.
-struct memory_counters {
+// What one CPU did since the machine started; only the sums over all CPUs mean something.
+struct alignas(64) memory_counters {
     using counter = trace::shared_counter<trace::recording>;
 
     counter tables;          // page tables of address spaces, root tables included: now, not ever
@@ -53,13 +56,14 @@ public:
         Shootdown& shootdown;
         allocator& heap;
         sync::any_parker& parker;
+        std::span<memory_counters> counters; // one for each CPU
         // The table whose upper half every address space gets a copy of: from now on its upper entries do not change.
         phys_addr kernel_root;
     };
 
     explicit memory_system(const parts& p)
         : tables{p.phys, p.entries}, frames{p.frames}, shootdown{p.shootdown}, heap{p.heap}, parker{p.parker},
-          kernel_root{p.kernel_root}
+          kernel_root{p.kernel_root}, counters_{p.counters}
     {
     }
     memory_system(const memory_system&) = delete;
@@ -71,9 +75,20 @@ public:
     allocator& heap;
     sync::any_parker& parker;
     const phys_addr kernel_root;
-    memory_counters counters;
     mm::reclaimer reclaimer;
     [[no_unique_address]] Fill fill;
+
+    // Those of a CPU near by, for a caller who may be interrupted.
+    [[nodiscard]] memory_counters& counters() noexcept { return counters_[frames.cpu_nearby()]; }
+    // The sum over all CPUs.
+    [[nodiscard]] std::uint64_t counted(memory_counters::counter memory_counters::*which) const noexcept
+    {
+        return sum([which](const memory_counters& c) { return (c.*which).value(); });
+    }
+    [[nodiscard]] std::uint64_t faults(fault_kind kind) const noexcept
+    {
+        return sum([kind](const memory_counters& c) { return c.faults[static_cast<unsigned>(kind)].value(); });
+    }
 
     [[nodiscard]] std::byte* memory_of(frame_number f) const noexcept
     {
@@ -100,6 +115,18 @@ public:
         return {frames.free_frames(frame_zone::below_4gib) + frames.free_frames(frame_zone::above),
                 frames.total_frames()};
     }
+
+private:
+    template <class Read>
+    [[nodiscard]] std::uint64_t sum(Read read) const noexcept
+    {
+        std::uint64_t all = 0;
+        for (const memory_counters& c : counters_)
+            all += read(c);
+        return all;
+    }
+
+    std::span<memory_counters> counters_;
 };
 
 } // namespace exo::mm

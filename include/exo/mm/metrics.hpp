@@ -4,6 +4,7 @@
 
 #include <exo/mm/fault.hpp>
 #include <exo/mm/frame_allocator.hpp>
+#include <exo/mm/memory_system.hpp>
 #include <exo/trace/registry.hpp>
 
 namespace exo::mm {
@@ -16,8 +17,7 @@ struct metrics {
     template <fault_kind Kind>
     static constexpr row faults(std::string_view name, std::string_view help)
     {
-        return {{name, help, trace::metric_kind::counter},
-                [](const Memory& m) noexcept { return m.counters.faults[static_cast<unsigned>(Kind)].value(); }};
+        return {{name, help, trace::metric_kind::counter}, [](const Memory& m) noexcept { return m.faults(Kind); }};
     }
 
     static constexpr row table[] = {
@@ -48,26 +48,26 @@ struct metrics {
           trace::metric_kind::counter},
          [](const Memory& m) noexcept { return m.frames.counters().drains.value(); }},
         {{"exo_mm_page_tables", "Page tables of address spaces", trace::metric_kind::gauge},
-         [](const Memory& m) noexcept { return m.counters.tables.value(); }},
+         [](const Memory& m) noexcept { return m.counted(&memory_counters::tables); }},
         {{"exo_mm_tables_unshared_total", "Page tables copied because one of several users changed something below",
           trace::metric_kind::counter},
-         [](const Memory& m) noexcept { return m.counters.tables_unshared.value(); }},
+         [](const Memory& m) noexcept { return m.counted(&memory_counters::tables_unshared); }},
         {{"exo_mm_pages_filled_ahead_total", "Pages mapped by a fault beside the one that was touched",
           trace::metric_kind::counter},
-         [](const Memory& m) noexcept { return m.counters.pages_filled_ahead.value(); }},
+         [](const Memory& m) noexcept { return m.counted(&memory_counters::pages_filled_ahead); }},
         {{"exo_mm_large_pages_filled_total", "Faults answered with a large page of zeros", trace::metric_kind::counter},
-         [](const Memory& m) noexcept { return m.counters.large_pages_filled.value(); }},
+         [](const Memory& m) noexcept { return m.counted(&memory_counters::large_pages_filled); }},
         {{"exo_mm_large_pages_split_total", "Large pages split because a part was to change",
           trace::metric_kind::counter},
-         [](const Memory& m) noexcept { return m.counters.large_pages_split.value(); }},
+         [](const Memory& m) noexcept { return m.counted(&memory_counters::large_pages_split); }},
         {{"exo_mm_forks_total", "Address spaces forked", trace::metric_kind::counter},
-         [](const Memory& m) noexcept { return m.counters.forks.value(); }},
+         [](const Memory& m) noexcept { return m.counted(&memory_counters::forks); }},
         {{"exo_mm_reclaims_total", "Times that holders of reclaimable frames were asked", trace::metric_kind::counter},
          [](const Memory& m) noexcept { return m.reclaimer.runs.value(); }},
         {{"exo_mm_frames_reclaimed_total", "Frames that they gave back", trace::metric_kind::counter},
          [](const Memory& m) noexcept { return m.reclaimer.reclaimed.value(); }},
         {{"exo_mm_out_of_memory_kills_total", "Processes ended because memory ran out", trace::metric_kind::counter},
-         [](const Memory& m) noexcept { return m.counters.out_of_memory_kills.value(); }},
+         [](const Memory& m) noexcept { return m.counted(&memory_counters::out_of_memory_kills); }},
         faults<fault_kind::spurious>("exo_mm_faults_spurious_total", "Faults whose translation was there already"),
         faults<fault_kind::demand_zero>("exo_mm_faults_demand_zero_total", "Faults answered with a zeroed page"),
         faults<fault_kind::paged_in>("exo_mm_faults_paged_in_total", "Faults answered with a page of a file"),

@@ -129,10 +129,6 @@ struct region_info {
 struct region : region_info {
     std::uint64_t limit{}; // bytes that it may grow to
 
-    // The fill policy's: where it stopped last time, and after how many pages.
-    virt_addr filled_to{};
-    std::uint64_t filled_at_once{};
-
     object_mapping mapping;
     tree_hook hook;
 

@@ -1,8 +1,11 @@
 // Which address space each CPU translates through, and telling CPUs to forget what they remember of one.
 //
 // A CPU that has the space loaded is interrupted; one that had it loaded before looks at the space's generation when it
-// loads it again (mm/translation_holders.hpp says why nothing falls in between). A CPU that has nothing to run in a space
-// loads the kernel's own root, so an idle one is never interrupted.
+// loads it again (mm/translation_holders.hpp says why nothing falls in between). A CPU that has nothing to run in a
+// space loads the kernel's own root, so an idle one is never interrupted.
+//
+// And who changes the tables of a space at one time: CPUs that have it loaded, beside each other (enter), or one thread
+// alone (close). To enter costs a locked instruction on a line of the CPU's own; who closes waits for those inside.
 
 #pragma once
 
@@ -38,6 +41,7 @@ public:
     private:
         friend shootdown;
 
+        typename Atomics::template atomic<const holders*> inside_{}; // what it changes beside others
         holders* loaded_{};          // null: the kernel's own root
         hal::address_space_id id_{}; // of what is loaded
         remembered_spaces remembered_;
@@ -91,6 +95,52 @@ public:
         unload(space);
         interrupts_.restore(saved);
     }
+
+    // While it lives and is true, its CPU may change a space's tables beside others that do so: nobody is alone, and
+    // interrupts are off. What the tables led to when it began is not freed before it ends: whoever takes something out
+    // beside it flushes, which waits until this CPU takes interrupts or flushes itself.
+    class [[nodiscard]] entry {
+    public:
+        entry(shootdown& by, holders& space) noexcept : by_{by}, saved_{by.interrupts_.save_and_disable()}
+        {
+            processor& p = by.here();
+            if (p.loaded_ != &space)
+                return;
+            // Either close() finds this, or this finds the space closed.
+            p.inside_.store(&space, std::memory_order_seq_cst);
+            if (space.closed.load(std::memory_order_seq_cst))
+                p.inside_.store(nullptr, std::memory_order_relaxed);
+            else
+                inside_ = &p;
+        }
+        entry(const entry&) = delete;
+        entry& operator=(const entry&) = delete;
+        ~entry()
+        {
+            if (inside_)
+                inside_->inside_.store(nullptr, std::memory_order_release);
+            by_.interrupts_.restore(saved_);
+        }
+        explicit operator bool() const noexcept { return inside_ != nullptr; }
+
+    private:
+        shootdown& by_;
+        typename Interrupts::state saved_;
+        processor* inside_{};
+    };
+    // False: the calling CPU has another space loaded, or somebody is alone with this one.
+    [[nodiscard]] entry enter(holders& space) noexcept { return {*this, space}; }
+    // Nobody is inside when it returns, nor enters until open(). By one thread at a time, with interrupts on.
+    void close(holders& space) noexcept
+    {
+        space.closed.store(true, std::memory_order_seq_cst);
+        // A CPU that is not found has yet to load the space, and will find it closed.
+        space.running.members().for_each([&](unsigned cpu) {
+            while (processors_[cpu].inside_.load(std::memory_order_acquire) == &space)
+                Atomics::pause();
+        });
+    }
+    void open(holders& space) noexcept { space.closed.store(false, std::memory_order_release); }
 
     // When it returns, no CPU uses what `what` names, which `space` had in its tables before, nor will. Takes no lock;
     // may be called with interrupts off.

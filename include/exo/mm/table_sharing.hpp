@@ -21,10 +21,14 @@
 
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include <exo/base/address.hpp>
 #include <exo/base/check.hpp>
+#include <exo/base/errors.hpp>
 #include <exo/base/page.hpp>
 #include <exo/base/range.hpp>
 #include <exo/base/result.hpp>
@@ -37,6 +41,8 @@ namespace exo::mm {
 
 // The software bit of a leaf whose page is shared on purpose: whoever copies its table leaves the right to write alone.
 inline constexpr std::uint8_t shared_leaf = 1;
+// And of one that a fault puts in place of another: the right to write follows when all CPUs have forgotten that one.
+inline constexpr std::uint8_t changing_leaf = 2;
 
 // Frames that no record describes (device memory) are not counted.
 template <class Memory>
@@ -86,7 +92,7 @@ void release_reference(Memory& memory, frame_number f) noexcept
             release_reference(memory, frame_number{format::address(e, level)});
         });
         info.table_levels = 0;
-        memory.counters.tables.subtract();
+        memory.counters().tables.subtract();
     }
     memory.frames.free(f, info.order);
 }
@@ -120,13 +126,39 @@ private:
     storage* waiting_;
 };
 
+// Whether an operation has the space to itself, or others may fill its tables meanwhile, who are inside as the
+// operation is (mm/shootdown.hpp).
+enum class company : bool { alone, beside_others };
+
 // What one operation changes in the tables of one space. The operation flushes before it returns.
 template <class Memory>
 class table_changes {
 public:
-    table_changes(Memory& memory, typename Memory::holders& space)
-        : memory_{memory}, flusher_{memory.shootdown, space}, batch_{flusher_, {memory, waiting_}}
+    table_changes(Memory& memory, typename Memory::holders& space, company with = company::alone)
+        : memory_{memory}, with_{with}, flusher_{memory.shootdown, space}, batch_{flusher_, {memory, waiting_}}
     {
+    }
+
+    [[nodiscard]] bool alone() const { return with_ == company::alone; }
+    // Beside others, interrupts are off: who called has to see to what can be given up. Errors: out_of_memory.
+    [[nodiscard]] result<frame_number> allocate_frame()
+    {
+        return alone() ? memory_.allocate_frame() : memory_.frames.allocate(0);
+    }
+    // As many frames as are at hand; how many.
+    [[nodiscard]] std::size_t allocate_ahead(std::span<frame_number> into)
+    {
+        if (alone())
+            return memory_.frames.allocate_bulk(into) ? into.size() : 0;
+        std::size_t count = 0;
+        for (auto& f : into) {
+            const auto got = memory_.frames.try_allocate(0);
+            if (!got)
+                break;
+            f = *got;
+            ++count;
+        }
+        return count;
     }
 
     // The translations of these pages of bytes_at(level), and the entries on the paths to them, are no longer what the
@@ -166,6 +198,7 @@ private:
     using flusher = space_flusher<typename Memory::shootdown_type>;
 
     Memory& memory_;
+    const company with_;
     flusher flusher_;
     typename retired_references<Memory>::storage waiting_;
     flush_batch<flusher, retired_references<Memory>> batch_;
@@ -234,8 +267,28 @@ public:
         }
     }
 
+    // How many pages of the smallest size are there directly before `v`, in one table, and `most` at most.
+    [[nodiscard]] std::uint64_t present_before(virt_addr v, std::uint64_t most) const noexcept
+    {
+        const virt_addr last = v - page_size;
+        frame_number table = root_;
+        for (unsigned level = hal::root_level<format>; level > 0; --level) {
+            const entry e = entries().load(slot_in(table, last, level));
+            if (!format::is_table(e, level))
+                return 0;
+            table = below(e, level);
+        }
+        const entry* slot = slot_in(table, last, 0);
+        const std::uint64_t in_table = hal::index_at<format>(last, 0) + 1;
+        std::uint64_t count = 0;
+        while (count < most && count < in_table && entries().load(slot - count) != 0)
+            ++count;
+        return count;
+    }
+
     // The entry at `level` on the way to `v`, every table above it private, those that were missing made, larger pages
-    // split. Errors: out_of_memory; tables made private by then stay so.
+    // split. Errors: out_of_memory; busy, beside others, where only one who is alone can do it; tables made private by
+    // then stay so.
     [[nodiscard]] result<owned_slot> own(virt_addr v, changes& to, unsigned level = 0)
     {
         frame_number table = root_;
@@ -255,18 +308,18 @@ public:
         return own_range_in(root_, hal::root_level<format>, range, which, to);
     }
 
-    // Takes all pages of the range out, and tables that become empty; the number of pages. The edges are private.
-    std::uint64_t detach(virt_range range, changes& to) noexcept
+    // Takes all pages of the range out, and tables that become empty. The edges are private.
+    void detach(virt_range range, changes& to) noexcept
     {
         EXO_CHECK(in_user_half(range));
-        return detach_in(root_, hal::root_level<format>, range, to);
+        detach_in(root_, hal::root_level<format>, range, to);
     }
 
     // Takes everything out: then no table is covered in part only, and none need be private.
-    std::uint64_t detach_all(changes& to) noexcept
-    {
-        return detach_in(root_, hal::root_level<format>, {virt_addr{}, user_end}, to);
-    }
+    void detach_all(changes& to) noexcept { detach_in(root_, hal::root_level<format>, {virt_addr{}, user_end}, to); }
+
+    // How many pages are there, of the smallest size. Takes time in proportion to the tables.
+    [[nodiscard]] std::uint64_t pages() const { return count_pages(root_, hal::root_level<format>); }
 
     // Calls change(slot, entry, page, level) for each leaf in the range, in private tables.
     template <class Change>
@@ -275,16 +328,28 @@ public:
         for_each_leaf_in(root_, hal::root_level<format>, range, change);
     }
 
-    // Puts a leaf in place of an empty entry. It takes over a reference to the page.
-    void fill(owned_slot at, entry leaf) noexcept
+    // Puts a leaf in place of an empty entry, and takes over a reference to the page. False: somebody else did, which
+    // only happens beside others.
+    bool fill(owned_slot at, entry leaf) noexcept
     {
-        entries().store(at.slot, leaf);
-        ++memory_.frames.info(at.table).table.entries;
+        entry empty{};
+        if (!entries().compare_exchange(at.slot, empty, leaf))
+            return false;
+        std::atomic_ref{memory_.frames.info(at.table).table.entries}.fetch_add(1, std::memory_order_relaxed);
+        return true;
     }
 
     [[nodiscard]] entry load(owned_slot at) const noexcept { return entries().load(at.slot); }
-    // Puts another leaf in place of one; the caller has the old page invalidated and retired.
-    void replace(owned_slot at, entry leaf) noexcept { entries().exchange(at.slot, leaf); }
+    // Puts another leaf in place of `old`, whatever hardware has marked it with since; the caller has the old page
+    // invalidated and retired. False, beside others: another leaf is there by now.
+    bool replace(owned_slot at, entry old, entry leaf) noexcept
+    {
+        const auto marked = [](entry e) { return format::with_dirty(format::with_accessed(e)); };
+        for (entry e = old; marked(e) == marked(old);)
+            if (entries().compare_exchange(at.slot, e, leaf))
+                return true;
+        return false;
+    }
 
     // These keep what hardware marks meanwhile. The first says whether it changed anything.
     bool forbid_write(entry* slot) noexcept
@@ -295,9 +360,8 @@ public:
                 return true;
         return false;
     }
-    void allow_write(entry* slot) noexcept
+    void allow_write(entry* slot, entry e) noexcept
     {
-        entry e = entries().load(slot);
         while (!format::writable(e) && !entries().compare_exchange(slot, e, format::with_write(e))) {}
     }
     void protect(entry* slot, unsigned level, protection access) noexcept
@@ -313,15 +377,17 @@ public:
 
     // If all references to the block around `f`, which the leaf at `at` maps, come from the table of `at`, the block
     // comes apart: every frame is one of its own, and those that nobody maps any more are free. So the last user of
-    // what was a shared large page gets its pages back without a copy.
-    void come_apart(owned_slot at, frame_number f) noexcept
+    // what was a shared large page gets its pages back without a copy. Errors: busy, beside others.
+    result<> come_apart(owned_slot at, frame_number f, const changes& to) noexcept
     {
         if (!memory_.frames.manages(f))
-            return;
+            return {};
         const auto block = memory_.frames.block_of(f);
         const unsigned order = memory_.frames.info(block).order;
         if (order == 0 || order > format::index_bits)
-            return;
+            return {};
+        if (!to.alone())
+            return fail(errors::busy);
         const frame_number end = block + (std::uint64_t{1} << order);
         const entry* first = table_at(at.table);
         bool mapped[hal::entries_per_table<format>]{};
@@ -337,11 +403,12 @@ public:
             }
         }
         if (count != memory_.frames.references(block))
-            return;
+            return {};
         memory_.frames.split(block);
         for (frame_number frame = block; frame < end; frame = frame + 1)
             if (!mapped[frame - block])
                 memory_.frames.free(frame, 0);
+        return {};
     }
 
     // Lets the new root `child` use all tables below this one. Errors: out_of_memory, on formats that do not protect
@@ -369,7 +436,7 @@ private:
         auto& info = memory_.frames.info(table);
         info.table_levels = static_cast<std::uint8_t>(level + 1);
         info.table = {.entries = used};
-        memory_.counters.tables.add();
+        memory_.counters().tables.add();
     }
 
     // Whether those who share the table that holds this entry must not write through it.
@@ -392,7 +459,7 @@ private:
     // 4.10.2.3; AMD erratum 383).
     result<frame_number> split(entry* slot, unsigned level, virt_addr v, changes& to)
     {
-        const auto made = EXO_TRY(memory_.allocate_frame());
+        const auto made = EXO_TRY(to.allocate_frame());
         const entry old = entries().exchange(slot, entry{});
         to.invalidate_page(v, level);
         to.flush();
@@ -415,14 +482,14 @@ private:
             const auto bytes = hal::bytes_at<format>(level);
             to.invalidate(virt_range::of_size(v.align_down(bytes), bytes), level - 1);
         }
-        memory_.counters.large_pages_split.add();
+        memory_.counters().large_pages_split.add();
         return made;
     }
 
     // A table with the same entries, counted in what they point to. Until it is linked in, it is plain memory.
-    result<frame_number> copy_table(frame_number from, unsigned level)
+    result<frame_number> copy_table(frame_number from, unsigned level, changes& to)
     {
-        const auto copy = EXO_TRY(memory_.allocate_frame());
+        const auto copy = EXO_TRY(to.allocate_frame());
         entry* source = table_at(from);
         entry* target = table_at(copy);
         unsigned written = 0;
@@ -443,32 +510,55 @@ private:
         });
         write_nothing_until(hal::entries_per_table<format>);
         describe(copy, level, used);
-        memory_.counters.tables_unshared.add();
+        memory_.counters().tables_unshared.add();
         return copy;
     }
 
     // The table below `slot`, which is in the private table `parent`, on the way to `v`: made, or made private.
     result<frame_number> own_below(frame_number parent, entry* slot, unsigned level, virt_addr v, changes& to)
     {
-        const entry e = entries().load(slot);
+        entry e = entries().load(slot);
         if (e == 0) {
-            const auto made = EXO_TRY(memory_.allocate_frame());
+            const auto made = EXO_TRY(to.allocate_frame());
             __builtin_memset(table_at(made), 0, page_size);
             describe(made, level - 1, 0);
-            fill({slot, parent}, format::table(made.address()));
-            return made;
+            if (fill({slot, parent}, format::table(made.address())))
+                return made;
+            release_reference(memory_, made);
+            e = entries().load(slot);
         }
         if (!format::is_table(e, level))
-            return split(slot, level, v, to);
+            return to.alone() ? split(slot, level, v, to) : fail(errors::busy);
         const auto child = below(e, level);
         if (format::hierarchical_write ? format::writable(e) : level != 1)
             return child;
+        if (to.alone())
+            return make_private(slot, level, v, to);
+        if constexpr (!format::hierarchical_write)
+            return fail(errors::busy); // nothing in the entry would tell others that the table became private
+        auto& locked = memory_.frames.info(child).locked;
+        while (locked.exchange(true, std::memory_order_acquire))
+            while (locked.load(std::memory_order_relaxed))
+                Memory::atomics::pause();
+        const auto made = make_private(slot, level, v, to);
+        locked.store(false, std::memory_order_release);
+        return made;
+    }
+
+    // The table that `slot` leads to is shared, or has been. Beside others it is locked, so that nobody in this space
+    // writes below it while it is copied.
+    result<frame_number> make_private(entry* slot, unsigned level, virt_addr v, changes& to)
+    {
+        const entry e = entries().load(slot);
+        const auto child = below(e, level);
+        if (format::hierarchical_write && format::writable(e))
+            return child; // somebody else was first
         if (memory_.frames.references(child) == 1) {
             if constexpr (format::hierarchical_write)
-                allow_write(slot);
+                allow_write(slot, e);
             return child;
         }
-        const auto copy = EXO_TRY(copy_table(child, level - 1));
+        const auto copy = EXO_TRY(copy_table(child, level - 1, to));
         entries().exchange(slot, format::table(copy.address()));
         // All ways into the old table lead over the path of `v`; what was remembered below it is right as it is.
         to.invalidate_page(v.align_down(page_size));
@@ -505,9 +595,8 @@ private:
         return outcome;
     }
 
-    std::uint64_t detach_in(frame_number table, unsigned level, virt_range range, changes& to)
+    void detach_in(frame_number table, unsigned level, virt_range range, changes& to)
     {
-        std::uint64_t pages = 0;
         for_each_slot(table, level, range, [&](entry* slot, virt_range part, bool whole) {
             const entry e = entries().load(slot);
             if (e == 0)
@@ -516,11 +605,8 @@ private:
             const bool is_leaf = !format::is_table(e, level);
             if (is_leaf) {
                 EXO_CHECK(whole);
-                pages += hal::bytes_at<format>(level) >> page_shift;
-            } else if (whole) {
-                pages += count_pages(child, level - 1);
-            } else {
-                pages += detach_in(child, level - 1, part, to);
+            } else if (!whole) {
+                detach_in(child, level - 1, part, to);
                 if (memory_.frames.info(child).table.entries != 0)
                     return;
                 part =
@@ -531,10 +617,9 @@ private:
             to.invalidate(part, is_leaf ? level : 0);
             to.retire(child);
         });
-        return pages;
     }
 
-    [[nodiscard]] std::uint64_t count_pages(frame_number table, unsigned level)
+    [[nodiscard]] std::uint64_t count_pages(frame_number table, unsigned level) const
     {
         const unsigned used = memory_.frames.info(table).table.entries;
         if (level == 0)

@@ -31,6 +31,9 @@ public:
 
     basic_active_cpus<Atomics> running;
 
+    // Whether somebody changes the space alone (mm/shootdown.hpp). Changed by who may, one at a time.
+    typename Atomics::template atomic<bool> closed{};
+
 private:
     const std::uint64_t space_;
     typename Atomics::template atomic<std::uint64_t> generation_{};

@@ -135,7 +135,7 @@ private:
         const process_type& p = *worst.chosen;
         system_.log().line("out of memory: killed process ", p.id(), " (", p.name(), "), which kept ",
                            worst.memory.pages >> 10, " KiB and ", worst.memory.tables >> 10, " KiB of page tables");
-        system_.memory().counters.out_of_memory_kills.add();
+        system_.memory().counters().out_of_memory_kills.add();
         for_each_user(*worst.image, [](auto& guard, process_type& user) {
             (void)post<System>(guard, user, {.number = signal::sigkill, .code = signal_code::kernel});
         });
