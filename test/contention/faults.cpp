@@ -121,7 +121,7 @@ template <class Fill>
 cost first_writes(const char* title, unsigned seed, bool one_region, bool one_space, per each = per::fault)
 {
     using machine = observed_machine<Fill>;
-    machine m{cpu_count, 20 * 1024, seed};
+    machine m{cpu_count, 24 * 1024, seed};
     std::vector<ref<typename machine::space>> spaces;
     for (unsigned i = 0; i < (one_space ? 1 : cpu_count); ++i) {
         auto& s = *spaces.emplace_back(m.make_space());
@@ -226,7 +226,7 @@ TEST_CASE("What faults cost in a file that is shared")
 TEST_CASE("What mmap and munmap cost that use memory in disjoint ranges")
 {
     using machine = observed_machine<one_page_each>;
-    machine m{cpu_count, 20 * 1024, 1};
+    machine m{cpu_count, 24 * 1024, 1};
     auto s = m.make_space();
     constexpr std::uint64_t rounds = 256;
     constexpr std::uint64_t length = 16 * page_size;

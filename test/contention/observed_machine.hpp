@@ -61,9 +61,11 @@ public:
     using space = mm::address_space<memory_system>;
 
     static constexpr virt_addr base{0x4000'0000};
+    // Of 1 GiB, for which the allocator sizes its caches. What lies behind `ram` is a hole.
+    static constexpr std::size_t record_count = (std::size_t{1} << 30) / page_size;
 
     observed_machine(unsigned cpu_count, std::size_t frame_count, unsigned seed)
-        : cpus{cpu_count, seed}, ram{frame_count}, records(frame_count),
+        : cpus{cpu_count, seed}, ram{frame_count}, records(record_count),
           frame_caches(cpu_count), allocator{cpus, cpus, ram.frames().begin, records, frame_caches},
           heap_caches(cpu_count), objects{ram, allocator, cpus, cpus, heap_caches},
           call_records(cpu_count), cross_calls{call_records, cpus, cpus}, processors(cpu_count), counters(cpu_count)
@@ -103,7 +105,7 @@ public:
     // Regions and other objects, tables and pages lie in frames: named after what is known by name itself.
     void name_the_rest()
     {
-        for (std::size_t i = 0; i < records.size(); ++i) {
+        for (std::size_t i = 0; i < ram.frames().size(); ++i) {
             const auto f = ram.frames().begin + i;
             const auto levels = records[i].table_levels;
             cpus.lines.name(ram.to_pointer(f.address()), page_size,

@@ -220,7 +220,7 @@ TEST_CASE("Of every order, what a CPU gave back last it gets first, and the list
     f.add_all();
     for (unsigned order = 0; order <= 10; ++order) {
         CAPTURE(order);
-        const auto capacity = mm::frame_cache::capacity(order);
+        const auto capacity = f.caches[0].capacity(order);
         std::vector<frame_number> blocks(capacity);
         for (auto& block : blocks)
             block = *f.allocator.allocate(order);
@@ -250,7 +250,44 @@ TEST_CASE("Of a cache that overflows, what lies there longest leaves")
         REQUIRE(*f.allocator.allocate(0) == taken.back());
         taken.pop_back();
     }
-    CHECK(f.allocator.cached_frames() <= mm::frame_cache::capacity(0));
+    CHECK(f.allocator.cached_frames() <= f.caches[0].capacity(0));
+}
+
+TEST_CASE("Caches of many CPUs keep little of a small memory, and are not drained again and again when little is free")
+{
+    constexpr unsigned cpus = 64;
+    constexpr std::size_t mib = (std::size_t{1} << 20) / page_size;
+    for (const std::size_t total : {64 * mib, 1024 * mib}) {
+        CAPTURE(total);
+        plain::frames f{total, cpus};
+        f.add_all();
+        const auto free_on_all = [&](const std::vector<frame_number>& frames) {
+            for (std::size_t i = 0; i < frames.size(); ++i) {
+                plain::cpu_of_thread = static_cast<unsigned>(i % cpus);
+                f.allocator.free(frames[i], 0);
+            }
+            plain::cpu_of_thread = 0;
+        };
+        free_on_all(exhaust(f.allocator));
+        CHECK(f.allocator.cached_frames() > cpus);
+        CHECK(f.allocator.cached_frames() <= std::max<std::size_t>(total / 32, cpus * 16));
+
+        std::vector<frame_number> in_use(total - 6000);
+        REQUIRE(f.allocator.allocate_bulk(in_use));
+        f.allocator.drain_caches();
+        const auto drains = f.allocator.counters().drains.value();
+        for (int round = 0; round < 10; ++round) { // every system call asks, as every CPU makes some
+            std::vector<frame_number> taken;
+            for (unsigned i = 0; i < 20 * cpus; ++i) {
+                plain::cpu_of_thread = i % cpus;
+                taken.push_back(*f.allocator.allocate(0));
+                REQUIRE_FALSE(f.allocator.below(mm::watermark::low));
+            }
+            free_on_all(taken);
+            REQUIRE_FALSE(f.allocator.below(mm::watermark::low));
+        }
+        CHECK(f.allocator.counters().drains.value() == drains);
+    }
 }
 
 TEST_CASE("What lies in the caches of other CPUs is found before anything fails, also when it has to be put together")
@@ -367,7 +404,7 @@ TEST_CASE("Frames in bulk are all had or none, in runs where there are any, and 
 
 TEST_CASE("What was allocated and freed is counted, and what became of the caches")
 {
-    plain::frames f{2048};
+    plain::frames f{1 << 14};
     f.add_all();
     std::uint64_t allocated = 0, freed = 0, failed = 0;
     const auto check = [&] {
@@ -376,8 +413,8 @@ TEST_CASE("What was allocated and freed is counted, and what became of the cache
     };
     check();
     std::vector<std::pair<frame_number, unsigned>> blocks;
-    for (unsigned order = 0; order < 10; ++order) {
-        for (int i = 0; i < 3; ++i) {
+    for (unsigned order = 0; order <= 10; ++order) {
+        for (int i = 0; i < 9; ++i) {
             if (const auto block = f.allocator.allocate(order)) {
                 blocks.emplace_back(*block, order);
                 allocated += 1u << order;

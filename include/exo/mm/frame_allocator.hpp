@@ -4,6 +4,7 @@
 // The caller supplies the metadata: one frame_info for each frame from the lowest to the highest usable one, and one
 // frame_cache for each CPU. The allocator touches no memory but that. Thread-safe, interrupt-safe; what the caches can
 // serve takes neither a lock nor interrupts off. No allocation fails for what lies in a cache, whichever CPU's.
+// Of single frames the caches of all CPUs keep no more than a 32nd of memory, or sixteen a CPU if that is more.
 //
 // Memory below 4 GiB, which is all that some devices reach, is kept for last.
 
@@ -68,6 +69,8 @@ public:
         : interrupts_{interrupts}, cpu_{cpu}, first_{first}, records_{records}, caches_{caches}
     {
         EXO_CHECK(records.size() < frame_info::none && caches.size() == cpu.cpu_limit());
+        for (frame_cache& c : caches)
+            c.limit_singles(2 * refill_);
     }
     frame_allocator(const frame_allocator&) = delete;
     frame_allocator& operator=(const frame_allocator&) = delete;
@@ -292,7 +295,8 @@ public:
 
 private:
     static constexpr std::size_t bulk_batch = 64;  // frames moved under the lock at once
-    static constexpr std::size_t refill_batch = frame_cache::capacity(0) / 2;
+    static constexpr std::size_t least_refill = 8;
+    static constexpr std::size_t most_refill = frame_cache::most(0) / 2;
     static constexpr std::uint32_t spill_batch = 32;
 
     // The free blocks of a zone, by order.
@@ -308,6 +312,16 @@ private:
     {
         EXO_CHECK(f - first_ < records_.size()); // wraps below first_
         return index(f);
+    }
+
+    // How many single frames a cache gets at once, half of what it keeps: for all CPUs together a 64th of memory, which
+    // is the low mark.
+    [[nodiscard]] static std::uint32_t refill_for(std::size_t frames, std::size_t cpus)
+    {
+        const auto share = frames / (cpus * 64);
+        return static_cast<std::uint32_t>(share < least_refill  ? least_refill
+                                          : share > most_refill ? most_refill
+                                                                : std::bit_floor(share));
     }
 
     [[nodiscard]] frame_cache& cache_nearby() noexcept { return caches_[cpu_nearby()]; }
@@ -347,7 +361,7 @@ private:
         auto guard = lock_.lock(interrupts_);
         counters_.spills.add();
         give_back(oldest, order);
-        const auto half = frame_cache::capacity(order) / 2;
+        const auto half = here.capacity(order) / 2;
         for (std::uint32_t n = 0; n + 1 < (half < spill_batch ? half : spill_batch); ++n)
             if (const auto old = here.take_old(order, n); old != frame_info::none)
                 give_back(old, order);
@@ -373,7 +387,7 @@ private:
         bool any = false;
         for (frame_cache& c : caches_) {
             for (unsigned order = 0; order <= max_order; ++order) {
-                for (std::uint32_t n = 0; n < frame_cache::capacity(order); ++n) {
+                for (std::uint32_t n = 0; n < c.capacity(order); ++n) {
                     if (const auto at = c.take_out(order, n); at != frame_info::none) {
                         give_back(at, order);
                         any = true;
@@ -386,11 +400,15 @@ private:
         return any;
     }
 
-    // A single frame; some more go into the cache.
+    // A single frame; some more go into the cache. Of what lies above the low mark each CPU takes its share and no
+    // more: if refills took the lists below the mark, below() would drain the caches again and again.
     std::uint32_t refill(frame_cache& here) noexcept
     {
-        std::uint32_t taken[refill_batch];
-        const auto count = static_cast<std::uint32_t>(take_singles(taken));
+        std::uint32_t taken[most_refill];
+        const auto low = mark(watermark::low), left = listed();
+        const auto share = left > low ? (left - low) / caches_.size() : 0;
+        const auto wanted = share < 1 ? 1 : share < refill_ ? share : refill_;
+        const auto count = static_cast<std::uint32_t>(take_singles(std::span{taken}.first(wanted)));
         if (count == 0)
             return frame_info::none;
         counters_.refills.add();
@@ -523,6 +541,7 @@ private:
     frame_number first_;
     std::span<frame_info> records_;
     std::span<frame_cache> caches_;
+    std::uint32_t refill_{refill_for(records_.size(), caches_.size())};
     std::uint64_t total_{};
 
     // What changes with the lock lies beside it, and away from what every allocation reads.

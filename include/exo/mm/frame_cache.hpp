@@ -31,12 +31,16 @@ public:
             slot.store(none, std::memory_order_relaxed);
     }
 
-    // As many blocks of an order as make 64 frames, but at least one; of single frames, which faults need on all CPUs
-    // at once, as many as make it rare that CPUs meet at what they share.
-    [[nodiscard]] static constexpr std::uint32_t capacity(unsigned order)
+    // What there are slots for: as many blocks of an order as make 64 frames, but at least one; of single frames, which
+    // faults need on all CPUs at once, as many as make it rare that CPUs meet at what they share.
+    [[nodiscard]] static constexpr std::uint32_t most(unsigned order)
     {
         return order == 0 ? 512 : order < 6 ? 64u >> order : 1;
     }
+    // What is kept of them. Of single frames, memory may be too small for that many (a power of two; before any is
+    // put).
+    [[nodiscard]] std::uint32_t capacity(unsigned order) const noexcept { return order == 0 ? singles_ : most(order); }
+    void limit_singles(std::uint32_t capacity) noexcept { singles_ = capacity; }
 
     // The block put last, or none.
     [[nodiscard]] std::uint32_t take(unsigned order) noexcept
@@ -105,7 +109,7 @@ private:
     static constexpr auto first_slot = [] {
         std::array<std::uint16_t, max_order + 2> first{};
         for (unsigned order = 0; order <= max_order; ++order)
-            first[order + 1] = static_cast<std::uint16_t>(first[order] + capacity(order));
+            first[order + 1] = static_cast<std::uint16_t>(first[order] + most(order));
         return first;
     }();
 
@@ -119,6 +123,7 @@ private:
         return rings_[order].puts.load(std::memory_order_relaxed) - rings_[order].takes.load(std::memory_order_relaxed);
     }
 
+    std::uint32_t singles_{most(0)};
     ring rings_[max_order + 1];
     atomic<std::uint32_t> slots_[first_slot[max_order + 1]];
 };
