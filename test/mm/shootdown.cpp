@@ -156,6 +156,31 @@ TEST_CASE("exactly the CPUs that run the space are told, in one round, whoever a
     }
 }
 
+TEST_CASE(
+    "a CPU enters the space that it has loaded, unless somebody is alone with it, and is told which of the two it was")
+{
+    spaces w;
+    spaces::one s{w};
+    w.load(1, s);
+    const auto enters = [&](unsigned cpu) {
+        std::pair<bool, bool> found;
+        w.m.cpus.on(cpu, [&] {
+            const auto inside = w.tell.enter(s.holders);
+            found = {bool{inside}, inside.kept_out()};
+        });
+        return found;
+    };
+    const std::pair in{true, false}, not_loaded{false, false}, kept_out{false, true};
+    CHECK(enters(1) == in);
+    CHECK(enters(0) == not_loaded);
+    w.tell.close(s.holders);
+    CHECK(enters(1) == kept_out);
+    CHECK(enters(0) == not_loaded);
+    w.tell.open(s.holders);
+    CHECK(enters(1) == in);
+    CHECK(w.m.cpus.enabled());
+}
+
 TEST_CASE("a CPU that comes back to a space uses what it remembers, unless something had to be forgotten meanwhile")
 {
     spaces w;

@@ -135,12 +135,21 @@ auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) 
         to.flush();
         return outcome;
     };
-    for (;;) {
+    constexpr unsigned most_waits = 4;
+    for (unsigned waits = 0;;) {
+        bool kept_out = false;
         auto outcome = memory_.reclaimer.retry(memory_.parker, [&]() -> result<std::optional<filled>> {
+            if (until != virt_addr{})
+                return fail(errors::busy); // many pages take long, and interrupts would be off
             const auto inside = memory_.shootdown.enter(holders_);
-            // Many pages take long, and interrupts are off.
-            return inside && until == virt_addr{} ? attempt(company::beside_others) : fail(errors::busy);
+            kept_out = inside.kept_out();
+            return inside ? attempt(company::beside_others) : fail(errors::busy);
         });
+        // Who goes on alone keeps others out in turn: then they would all go on one after another.
+        if (kept_out && waits++ < most_waits) {
+            (void)lock_.lock(memory_.parker);
+            continue;
+        }
         if (!outcome && outcome.error() == errors::busy) {
             auto guard = lock();
             outcome = attempt(company::alone);

@@ -108,7 +108,8 @@ public:
                 return;
             // Either close() finds this, or this finds the space closed.
             p.inside_.store(&space, std::memory_order_seq_cst);
-            if (space.closed.load(std::memory_order_seq_cst))
+            kept_out_ = space.closed.load(std::memory_order_seq_cst);
+            if (kept_out_)
                 p.inside_.store(nullptr, std::memory_order_relaxed);
             else
                 inside_ = &p;
@@ -122,11 +123,14 @@ public:
             by_.interrupts_.restore(saved_);
         }
         explicit operator bool() const noexcept { return inside_ != nullptr; }
+        // Only because somebody is alone with the space.
+        [[nodiscard]] bool kept_out() const noexcept { return kept_out_; }
 
     private:
         shootdown& by_;
         typename Interrupts::state saved_;
         processor* inside_{};
+        bool kept_out_{};
     };
     // False: the calling CPU has another space loaded, or somebody is alone with this one.
     [[nodiscard]] entry enter(holders& space) noexcept { return {*this, space}; }
