@@ -137,6 +137,7 @@ public:
     // Which pages of a range can be had without I/O: one element for each page, as far as regions reach. Errors:
     // not_mapped.
     [[nodiscard]] result<> residency(virt_range range, std::span<bool> present);
+    [[nodiscard]] std::uint64_t virtual_pages(); // in regions
     // This and what follows take time in proportion to the memory.
     [[nodiscard]] space_statistics statistics();
     // How much of a region's range is in memory by now. Takes time in proportion to that.
@@ -199,6 +200,9 @@ private:
         bool holds_{true};
     };
     [[nodiscard]] alone lock() { return alone{*this}; }
+    // For who reads nothing but regions: faults go on, which change none unless they are alone. They do change tables,
+    // and free some: to read those is for who is alone.
+    [[nodiscard]] auto lock_regions() { return lock_.lock(memory_.parker); }
     [[nodiscard]] tables page_tables_here() { return {memory_, root_}; }
 
     // Where the first page begins that page tables lead to in the range; the range's end if none does.

@@ -442,7 +442,7 @@ void address_space<Memory>::start_brk(virt_addr begin)
 template <class Memory>
 virt_addr address_space<Memory>::brk()
 {
-    auto guard = lock();
+    auto guard = lock_regions();
     return brk_end_;
 }
 
@@ -494,7 +494,7 @@ void address_space<Memory>::for_each_region(Visit visit)
     for (virt_addr at{}; at < layout_.highest;) {
         region_info seen;
         {
-            auto guard = lock();
+            auto guard = lock_regions();
             const region* r = first_ending_after(at);
             if (!r)
                 return;
@@ -514,7 +514,7 @@ result<> address_space<Memory>::for_each_part(virt_range range, Visit visit)
     for (virt_addr at = range.begin; at < range.end;) {
         region_info seen;
         {
-            auto guard = lock();
+            auto guard = lock_regions();
             const region* r = first_ending_after(at);
             if (!hole && (!r || at < r->range.begin))
                 hole = at;
@@ -532,11 +532,18 @@ result<> address_space<Memory>::for_each_part(virt_range range, Visit visit)
 template <class Memory>
 result<region_info> address_space<Memory>::region_at(virt_addr a)
 {
-    auto guard = lock();
+    auto guard = lock_regions();
     const region* r = region_of(a);
     if (!r)
         return fail(no_region, a.value());
     return *r;
+}
+
+template <class Memory>
+std::uint64_t address_space<Memory>::virtual_pages()
+{
+    auto guard = lock_regions();
+    return virtual_pages_;
 }
 
 template <class Memory>

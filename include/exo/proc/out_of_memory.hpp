@@ -70,7 +70,7 @@ public:
                     worst = {p, image, memory, score};
             } else if (image == own) {
                 return false;
-            } else if (image->space().statistics().virtual_pages != 0 && all_die(*image)) {
+            } else if (image->space().virtual_pages() != 0 && all_die(*image)) {
                 clear(*image); // it is on its way: its memory need not wait for it
                 return true;
             }
