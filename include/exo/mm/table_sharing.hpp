@@ -181,11 +181,14 @@ public:
         if constexpr (Memory::format::caches_absent)
             invalidate_page(v, level);
     }
-    // A reference that no entry holds any more, after what led there was invalidated.
+    // A reference that no entry holds any more, after what led there was invalidated. Beside others there are few of
+    // them: to flush in the middle of what a fault does would free what the fault still reads.
     void retire(frame_number f)
     {
-        if (waiting_.count == waiting_.capacity)
+        if (waiting_.count == waiting_.capacity) {
+            EXO_CHECK(alone());
             flush();
+        }
         batch_.retire(f);
     }
     void flush()
