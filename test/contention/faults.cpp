@@ -180,6 +180,25 @@ TEST_CASE("Faults that fill pages ahead, and large pages, leave each other alone
     expect_within_bounds(first_writes<mm::fill_policy>("threads, filled ahead, by page", 1, true, true, per::page));
 }
 
+TEST_CASE("Faults that were kept out once, by who is alone with the space, do not keep each other out from then on")
+{
+    using machine = observed_machine<one_page_each>;
+    for (const unsigned seed : {1, 2, 3}) {
+        machine m{cpu_count, 24 * 1024, seed};
+        auto s = m.make_space();
+        must(s->map({.address = machine::base, .length = cpu_count * apart, .where = mm::placement::fixed}));
+        m.cpus.forget_costs();
+        const auto same = [&](unsigned) -> auto& { return *s; };
+        on_all(m, same, [&](auto& space, virt_addr page) {
+            if (page == machine::base + pages / 8 * page_size)
+                must(space.protect(virt_range::of_size(page, page_size), mm::user_data));
+            write_to(space, page);
+        });
+        CHECK(report("threads, beside one that changed a region once", m, faults_of(m)).contended < contended_bound);
+        leave(m, same);
+    }
+}
+
 TEST_CASE("What faults cost that copy pages after a fork")
 {
     using machine = observed_machine<one_page_each>;
