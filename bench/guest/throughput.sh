@@ -1,0 +1,23 @@
+#!/bin/bash
+# What a second CPU brings: two programs that only compute, in a guest with one CPU and in one with two, in turn. Needs
+# two CPUs of the host that do nothing else, and a kernel that is built (./exo run builds it).
+#
+# usage: bash bench/guest/throughput.sh [ROUNDS]
+set -euo pipefail
+exo=$(cd "$(dirname "$0")/../.." && pwd)/exo
+work='BEGIN { for (i = 0; i < 500000; i++) x = (x + i) % 97 }'
+
+# The seconds that both take in a guest with $1 CPUs, by the guest's clock.
+both() {
+    "$exo" run --smp "$1" --exec "read begin rest </proc/uptime; awk '$work' & awk '$work' & wait
+        read end rest </proc/uptime; echo both took \$begin \$end" |
+        awk '/^both took/ { print $4 - $3 }'
+}
+
+for ((round = 0; round < ${1:-5}; ++round)); do
+    for cpus in 1 2; do
+        echo "$cpus $(both "$cpus")"
+    done
+done | awk '
+    { printf "%d CPUs: %.2f s\n", $1, $2; if (!($1 in least) || $2 < least[$1]) least[$1] = $2 }
+    END { printf "two CPUs do %.2f times the work of one (least %.2f s and %.2f s)\n", least[1] / least[2], least[1], least[2] }'
