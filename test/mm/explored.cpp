@@ -385,7 +385,7 @@ struct protect_under_writer : one_space<Parts> {
     {
         const auto leaf = this->memory.tables.find(this->all[0]->root(), this->page(0));
         const bool written = this->read(*this->all[0], 0) != 100;
-        require(!written || format::dirty(leaf.value), "a page was written and is not dirty");
+        require(!written || sound::format::dirty(leaf.value), "a page was written and is not dirty");
         one_space<Parts>::check();
     }
 };
@@ -427,11 +427,16 @@ struct fault_and_fault : world<> {
 };
 
 // Of two that fault in one page, one finds the tables shared, and the other finds that the child has left them.
+template <bool OwnTables>
 struct fault_and_fault_and_exit : world<> {
     fault_and_fault_and_exit() : world{3}
     {
         for (unsigned i = 0; i < 2; ++i)
-            cpus.on(i, [&] { activate(*parent); });
+            cpus.on(i, [&] {
+                activate(*parent);
+                if (OwnTables && i == 0)
+                    require(store(*parent, 1, 0), "a write failed");
+            });
     }
     void run(unsigned thread) override
     {
@@ -448,8 +453,33 @@ struct fault_and_fault_and_exit : world<> {
         all.push_back(std::move(parent));
         finish(std::move(all));
     }
-    ref<space> parent = make_space(1);
+    ref<space> parent = make_space(2);
     ref<space> child = *parent->fork();
+};
+
+// A CPU reads a page that another copies, and writes it then.
+template <class Parts>
+struct copy_and_look : world<Parts> {
+    copy_and_look() : world<Parts>{2}
+    {
+        for (unsigned i = 0; i < 2; ++i)
+            this->cpus.on(i, [&] { this->activate(*all[0]); });
+    }
+    void run(unsigned thread) override
+    {
+        if (thread == 1)
+            (void)this->load(*all[0], 0);
+        require(this->store(*all[0], 0, 1), "a write failed");
+    }
+    void check() override { this->finish(std::move(all)); }
+    std::vector<ref<typename world<Parts>::space>> make()
+    {
+        std::vector<ref<typename world<Parts>::space>> parent_and_child;
+        parent_and_child.push_back(this->make_space(1));
+        parent_and_child.push_back(*parent_and_child[0]->fork());
+        return parent_and_child;
+    }
+    std::vector<ref<typename world<Parts>::space>> all = make();
 };
 
 struct unmap_and_fault : fault_and_fault<false, true> {
@@ -722,7 +752,10 @@ TEST_CASE("Faults of two threads of one space lose nothing, whether both are in 
     CHECK_CLEAN(explore<fault_and_fault<false, false>>(2));
     CHECK_CLEAN(explore<fault_and_fault<true, true>>(2));
     CHECK_CLEAN(explore<fault_and_fault<true, false>>(2));
-    CHECK_CLEAN(explore<fault_and_fault_and_exit>(1));
+    CHECK_CLEAN(explore<fault_and_fault_and_exit<false>>(1));
+    CHECK_CLEAN(explore<fault_and_fault_and_exit<true>>(2));
+    CHECK_CLEAN(explore<copy_and_look<sound>>(2));
+    CHECK_CLEAN(explore<copy_and_look<on_riscv>>(2));
     CHECK_CLEAN(explore<unmap_and_fault>(2));
 }
 

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include <exo/arch/riscv64/sv48.hpp>
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/arch/x86_64/paging_entries.hpp>
 #include <exo/mm/address_space.hpp>
@@ -28,15 +29,15 @@ using namespace exo;
 
 using sim::explored_atomics;
 using sim::explored_cpus;
-using format = x86_64::paging<3>; // the protocols do not ask how many levels there are
-using entry = format::entry;
-using mmu = sim::mmu<format, sim::explored_atomic_ref>;
+template <class Format>
+using mmu_for = sim::mmu<Format, sim::explored_atomic_ref>;
 
 inline void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
 inline void step(const char* what) { sim::explorer::here()->step(what); }
 
 // What the parts of a world are made of; a test weakens one of them, and must see it found.
 struct sound {
+    using format = x86_64::paging<3>; // the protocols do not ask how many levels there are
     using atomics = explored_atomics;
     using counts = explored_atomics; // of references
     using entries = x86_64::basic_paging_entries<sim::explored_atomic_ref>;
@@ -49,10 +50,16 @@ struct sound {
     };
 };
 
+// Where CPUs remember absent entries, and tables do not forbid writing.
+struct on_riscv : sound {
+    using format = riscv64::sv48;
+};
+
 // hal::Tlb and hal::TranslationRoot, by instructions that empty the store buffer (Intel SDM 3A, 9.3).
+template <class Mmu>
 class paging {
 public:
-    paging(mmu& unit, const explored_cpus& cpus) : cpu_{unit, cpus} {}
+    paging(Mmu& unit, const explored_cpus& cpus) : cpu_{unit, cpus} {}
 
     void invalidate_page(virt_addr v) noexcept { serialized().invalidate_page(v); }
     void invalidate_range(const virt_range& r, std::uint64_t by) noexcept { serialized().invalidate_range(r, by); }
@@ -67,7 +74,7 @@ public:
     [[nodiscard]] unsigned id_limit() const noexcept { return cpu_.id_limit(); }
 
 private:
-    using cpu_type = sim::cpu_paging<mmu, explored_cpus>;
+    using cpu_type = sim::cpu_paging<Mmu, explored_cpus>;
     cpu_type& serialized()
     {
         sim::explorer::here()->fence();
@@ -78,12 +85,12 @@ private:
 
 // Frames that come and go without a lock of their own, so that schedules are spent on what uses them. No CPU may reach
 // a frame that is freed.
-template <class Atomics>
+template <class Atomics, class Mmu>
 class frames : public mm::frame_allocator<explored_cpus, explored_cpus, Atomics> {
     using base = mm::frame_allocator<explored_cpus, explored_cpus, Atomics>;
 
 public:
-    frames(sim::physical_memory& memory, mmu& unit, explored_cpus& cpus, std::span<typename base::frame_info> records,
+    frames(sim::physical_memory& memory, Mmu& unit, explored_cpus& cpus, std::span<typename base::frame_info> records,
            std::span<typename base::frame_cache> caches)
         : base{cpus, cpus, memory.frames().begin, records, caches}, memory_{memory}, unit_{unit}, cpus_{cpus}
     {
@@ -120,7 +127,7 @@ public:
 
 private:
     sim::physical_memory& memory_;
-    mmu& unit_;
+    Mmu& unit_;
     explored_cpus& cpus_;
     std::vector<frame_number> free_;
 };
@@ -166,8 +173,13 @@ class world : public sim::scenario {
 
 public:
     using atomics = typename Parts::atomics;
-    using shootdown = mm::shootdown<paging, paging, typename Parts::ipi, explored_cpus, explored_cpus, atomics>;
-    using frames_type = frames<typename Parts::counts>;
+    using format = typename Parts::format;
+    using entry = typename format::entry;
+    using mmu = mmu_for<format>;
+    using paging_type = paging<mmu>;
+    using shootdown =
+        mm::shootdown<paging_type, paging_type, typename Parts::ipi, explored_cpus, explored_cpus, atomics>;
+    using frames_type = frames<typename Parts::counts, mmu>;
     using memory_system = mm::memory_system<format, sim::physical_memory, typename Parts::entries, frames_type,
                                             shootdown, one_page_each>;
     using space = mm::address_space<memory_system>;
@@ -262,7 +274,7 @@ public:
     explored_cpus cpus;
     watched_memory ram;
     mmu unit;
-    paging translation{unit, cpus};
+    paging_type translation{unit, cpus};
     typename Parts::entries entries;
     std::vector<typename frames_type::frame_info> records{frame_count};
     std::vector<typename frames_type::frame_cache> caches =
@@ -347,6 +359,8 @@ private:
             ++count_of(below);
             require(!format::writable(e) || frame_source.references(below) == 1,
                     "a way to write leads to what is counted more than once");
+            require(level != 0 || (format::attributes(e, 0).software & mm::changing_leaf) == 0,
+                    "a page is left as if a fault changed it");
             if (level != 0)
                 audit(below, level - 1, count_of, tables);
         }

@@ -153,6 +153,7 @@ auto address_space<Memory>::fill_in(virt_addr a, access tried, virt_addr until) 
         if (!outcome && outcome.error() == errors::busy) {
             auto guard = lock();
             outcome = attempt(company::alone);
+            EXO_CHECK(outcome || outcome.error() != errors::busy);
         }
         if (!outcome)
             return fail(outcome.error());
@@ -474,7 +475,8 @@ bool address_space<Memory>::change_page(tables& here, const typename tables::own
     to.retire(old);
     if (!at_once) {
         to.flush();
-        here.replace(at, first, changed);
+        EXO_CHECK(here.replace(at, first, changed)); // the others leave what is changing alone
+        to.widened(page);
     }
     return true;
 }

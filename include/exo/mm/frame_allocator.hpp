@@ -4,7 +4,8 @@
 // The caller supplies the metadata: one frame_info for each frame from the lowest to the highest usable one, and one
 // frame_cache for each CPU. The allocator touches no memory but that. Thread-safe, interrupt-safe; what the caches can
 // serve takes neither a lock nor interrupts off. No allocation fails for what lies in a cache, whichever CPU's.
-// Of single frames the caches of all CPUs keep no more than a 32nd of memory, or sixteen a CPU if that is more.
+// Of single frames the caches of all CPUs keep no more than a 32nd of those that have records, or sixteen a CPU if that
+// is more.
 //
 // Memory below 4 GiB, which is all that some devices reach, is kept for last.
 

@@ -347,7 +347,6 @@ public:
     // invalidated and retired. False, beside others: another leaf is there by now.
     bool replace(owned_slot at, entry old, entry leaf) noexcept
     {
-        const auto marked = [](entry e) { return format::with_dirty(format::with_accessed(e)); };
         for (entry e = old; marked(e) == marked(old);)
             if (entries().compare_exchange(at.slot, e, leaf))
                 return true;
@@ -363,9 +362,12 @@ public:
                 return true;
         return false;
     }
+    // Not if another leaf than `e` is there by now.
     void allow_write(entry* slot, entry e) noexcept
     {
-        while (!format::writable(e) && !entries().compare_exchange(slot, e, format::with_write(e))) {}
+        const entry judged = marked(e);
+        while (!format::writable(e) && marked(e) == judged &&
+               !entries().compare_exchange(slot, e, format::with_write(e))) {}
     }
     void protect(entry* slot, unsigned level, protection access) noexcept
     {
@@ -450,6 +452,8 @@ private:
         return (format::attributes(e, level).software & shared_leaf) == 0;
     }
 
+    // For comparing entries, whatever hardware has marked in them.
+    [[nodiscard]] static entry marked(entry e) { return format::with_dirty(format::with_accessed(e)); }
     // `value`, accessed and dirty as `old`.
     [[nodiscard]] static entry with_marks_of(entry old, entry value)
     {
