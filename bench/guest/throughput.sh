@@ -19,5 +19,9 @@ for ((round = 0; round < ${1:-5}; ++round)); do
         echo "$cpus $(both "$cpus")"
     done
 done | awk '
-    { printf "%d CPUs: %.2f s\n", $1, $2; if (!($1 in least) || $2 < least[$1]) least[$1] = $2 }
-    END { printf "two CPUs do %.2f times the work of one (least %.2f s and %.2f s)\n", least[1] / least[2], least[1], least[2] }'
+    $1 == 1 { one = $2 }
+    $1 == 2 { printf "one CPU %.2f s, two %.2f s: %.2f times the work\n", one, $2, one / $2; print one / $2 | "sort -n" }
+    END { close("sort -n") }' | awk '
+    NF > 1 { print; next }
+    { ratio[++count] = $1 }
+    END { printf "median of %d rounds: %.2f\n", count, ratio[int((count + 1) / 2)] }'
