@@ -1,4 +1,4 @@
-// What a function prints on its way to a panic: it runs in a process of its own, and has to end by one.
+// What a function prints on its way to a panic, which it makes in a process of its own; nothing if it comes through.
 
 #pragma once
 
@@ -37,7 +37,5 @@ std::string last_words(Function misuse)
     ::close(ends[0]);
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
-    const bool aborted = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-    CHECK(aborted);
-    return text;
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? text : "";
 }

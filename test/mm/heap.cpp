@@ -1,10 +1,6 @@
 #include <doctest/doctest.h>
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -14,6 +10,7 @@
 #include <vector>
 
 #include <exo/mm/heap.hpp>
+#include <last_words.hpp>
 #include <mm/plain.hpp>
 
 using namespace exo;
@@ -34,30 +31,6 @@ struct world {
     std::vector<mm::heap_cache> caches;
     heap_type heap{memory, frames.allocator, frames.interrupt_control, frames.cpu, caches};
 };
-
-// What a process of its own that does `misuse` says before it ends; nothing if it comes through.
-template <class Misuse>
-std::string last_words(Misuse misuse)
-{
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::dup2(ends[1], STDERR_FILENO);
-        std::signal(SIGABRT, SIG_DFL);
-        misuse();
-        ::_exit(0);
-    }
-    ::close(ends[1]);
-    std::string words;
-    char text[256];
-    for (ssize_t n = 0; (n = ::read(ends[0], text, sizeof text)) > 0;)
-        words.append(text, static_cast<std::size_t>(n));
-    ::close(ends[0]);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? words : "";
-}
 
 } // namespace
 

@@ -171,7 +171,7 @@ public:
             displaced.store(true, std::memory_order_relaxed);
     }
 
-    bool present_memory_only{}; // its faults are not resolved for now (user_copy.hpp)
+    bool present_memory_only{}; // an access to what is not present fails (user_copy.hpp)
 
     // set_tid_address: zeroed, and woken as a futex, when one of several threads ends.
     user_addr clear_id_at_exit{};
