@@ -19,6 +19,7 @@
 #include <exo/sync/cross_calls.hpp>
 
 #include <contention/observed_cpus.hpp>
+#include <one_page_each.hpp>
 
 namespace contention {
 
@@ -33,19 +34,6 @@ struct no_tlb {
     void load(const hal::translation_root&, hal::remembered) noexcept {}
     [[nodiscard]] hal::translation_root current() const noexcept { return {}; }
     [[nodiscard]] unsigned id_limit() const noexcept { return 1; }
-};
-
-// A fault fills the page that was touched, and nothing else.
-struct one_page_each {
-    static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return false; }
-    static std::uint64_t zeroed_pages(const mm::region&, virt_addr, std::uint64_t, mm::memory_left) noexcept
-    {
-        return 1;
-    }
-    static virt_range neighbours(const mm::region&, virt_addr page) noexcept
-    {
-        return virt_range::of_size(page, page_size);
-    }
 };
 
 template <class Fill>

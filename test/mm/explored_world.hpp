@@ -23,6 +23,8 @@
 #include <exo/sim/memory.hpp>
 #include <exo/sim/mmu.hpp>
 
+#include <one_page_each.hpp>
+
 namespace explored_test {
 
 using namespace exo;
@@ -130,19 +132,6 @@ private:
     Mmu& unit_;
     explored_cpus& cpus_;
     std::vector<frame_number> free_;
-};
-
-// A fault fills the page that was touched, and nothing else.
-struct one_page_each {
-    static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return false; }
-    static std::uint64_t zeroed_pages(const mm::region&, virt_addr, std::uint64_t, mm::memory_left) noexcept
-    {
-        return 1;
-    }
-    static virt_range neighbours(const mm::region&, virt_addr page) noexcept
-    {
-        return virt_range::of_size(page, page_size);
-    }
 };
 
 class heap final : public allocator {

@@ -23,6 +23,8 @@
 #include <exo/mm/shootdown.hpp>
 #include <exo/sim/machine.hpp>
 
+#include <one_page_each.hpp>
+
 namespace space_test {
 
 using namespace exo;
@@ -181,17 +183,6 @@ public:
     std::uint64_t asked_what_is_present{};
     bool ended{};
 };
-
-// A fault fills the page that was touched, and nothing else.
-struct one_page_each {
-    static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return false; }
-    static std::uint64_t zeroed_pages(const mm::region&, virt_addr, std::uint64_t, mm::memory_left) noexcept { return 1; }
-    static virt_range neighbours(const mm::region&, virt_addr page) noexcept
-    {
-        return virt_range::of_size(page, page_size);
-    }
-};
-static_assert(mm::FillPolicy<one_page_each>);
 
 // Fills as much as it can: nothing stays small that can be large.
 struct greedy {
