@@ -99,6 +99,21 @@ struct topology_of<P> {
 
 template <class P>
 class kernel_system {
+    // What a CPU does that has nothing to run.
+    struct idle_type {
+        kernel_system& system;
+
+        void halt_until_interrupt() noexcept
+        {
+            system.leave_space();
+            system.platform_.cpu_control().halt_until_interrupt();
+        }
+        template <class Done>
+        void poll(Done&& done) noexcept requires hal::PollingIdle<typename P::cpu_control_type>
+        {
+            system.platform_.cpu_control().poll(done);
+        }
+    };
     // What the scheduler has done at its turning points.
     struct scheduler_hooks {
         kernel_system& system;
@@ -114,7 +129,7 @@ class kernel_system {
             }
             system.record_turn(thread_of(next), begins);
             system.sample_from_now(thread_of(next), begins.at);
-            system.switch_user_state(thread_of(previous), thread_of(next));
+            system.switch_user_state(thread_of(previous), thread_of(next), system.scheduler_.idles(next));
         }
         template <class Task>
         void ended(Task& task) noexcept
@@ -149,10 +164,9 @@ public:
 
     using real_time_type = sched::throttled<sched::fixed_priority>;
     using policy_type = sched::run_queue<sched::deadline, real_time_type, sched::fair>;
-    using scheduler_type =
-        sched::scheduler<policy_type, typename topology_of<P>::type, typename P::context_type, typename P::interrupts_type,
-                         typename P::cpu_type, typename P::clock_type, typename P::timer_type,
-                         typename P::cpu_control_type, scheduler_hooks>;
+    using scheduler_type = sched::scheduler<policy_type, typename topology_of<P>::type, typename P::context_type,
+                                            typename P::interrupts_type, typename P::cpu_type, typename P::clock_type,
+                                            typename P::timer_type, idle_type, scheduler_hooks>;
     struct stuck_report {
         kernel_system& system;
         void operator()(unsigned cpu) const noexcept
@@ -340,7 +354,7 @@ protected:
                 early_.heap_caches},
           heap_for_use_{filtered(platform, heap_)}, hooks_{*this}, topology_{topology_of<P>::make(platform)},
           scheduler_{early_.processors, topology_, platform.context(), platform.interrupts(), platform.cpu(),
-                     platform.clock(), platform.timer(), platform.cpu_control(), hooks_},
+                     platform.clock(), platform.timer(), idle_, hooks_},
           watchdog_{early_.watched, scheduler_, {*this}}, parker_{scheduler_, scheduler_}, pages_{frames_, platform.phys()},
           shootdown_{platform.tlb(),        platform.translation_root(), platform.ipi(), platform.cpu(),
                      platform.interrupts(), early_.translations,         platform.kernel_root().address()},
@@ -460,7 +474,7 @@ private:
         here.is_sampling = true;
         scheduler_.arm(here, proc::cpu_time_split::next_sample(now));
     }
-    void switch_user_state(thread_type* previous, thread_type* next) noexcept
+    void switch_user_state(thread_type* previous, thread_type* next, bool idles) noexcept
     {
         auto& mode = platform_.user_mode();
         if (previous) {
@@ -472,10 +486,19 @@ private:
             mode.set_kernel_stack(next->task.stack().data() + next->task.stack().size());
         }
         // A CPU without a thread of a process leaves the space, so that none has to interrupt it when the space
-        // changes. Where there is no other CPU, none would, and the one is likely to come back to the same space.
+        // changes; an idle one may come back to the same space soon.
         if (space_type* const wanted = next ? next->space() : nullptr)
             wanted->activate();
-        else if (processor_count() > 1)
+        else if (idles)
+            shootdown_.linger();
+        else
+            leave_space();
+    }
+
+    // Where there is no other CPU, none would interrupt this one.
+    void leave_space() noexcept
+    {
+        if (processor_count() > 1)
             shootdown_.unload();
     }
 
@@ -485,6 +508,7 @@ private:
     frames_type frames_;
     heap_type heap_;
     allocator& heap_for_use_;
+    idle_type idle_{*this};
     scheduler_hooks hooks_;
     decltype(topology_of<P>::make(std::declval<P&>())) topology_;
     scheduler_type scheduler_;

@@ -457,6 +457,79 @@ struct fault_and_fault_and_exit : world<> {
     ref<space> child = *parent->fork();
 };
 
+enum class leaving { by_halt, for_another, when_told };
+
+// The last reference to a space goes while a CPU that lingers in it leaves.
+template <leaving How>
+struct end_and_leave : world<> {
+    end_and_leave() : world{2}
+    {
+        cpus.on(1, [&] {
+            activate(*ending);
+            look(0);
+            tell.linger();
+        });
+    }
+    void run(unsigned thread) override
+    {
+        if (thread == 0)
+            return ending.reset();
+        if (How == leaving::for_another) {
+            activate(*other);
+            require(load(*other, 0) == 100, "a page of another space was read");
+        } else {
+            const auto saved = cpus.save_and_disable();
+            if (How == leaving::by_halt)
+                tell.unload();
+            cpus.restore(saved);
+        }
+    }
+    void check() override
+    {
+        std::vector<ref<space>> rest;
+        rest.push_back(std::move(other));
+        finish(std::move(rest));
+    }
+    ref<space> ending = make_space(1), other = make_space(1);
+};
+
+// A CPU that lingers comes back while another unmaps, and has halted in between or not.
+template <bool Halts>
+struct unmap_and_come_back : world<> {
+    unmap_and_come_back() : world{2}
+    {
+        cpus.on(0, [&] { activate(*shared); });
+        cpus.on(1, [&] {
+            activate(*shared);
+            look(0);
+            look(1);
+            tell.linger();
+        });
+    }
+    void run(unsigned thread) override
+    {
+        if (thread == 0) {
+            require(shared->unmap({page(0), page(1)}).has_value(), "unmap failed");
+            return;
+        }
+        if (Halts) {
+            const auto saved = cpus.save_and_disable();
+            tell.unload();
+            cpus.restore(saved);
+        }
+        activate(*shared);
+        require(load(*shared, 1) == 101, "a page of another was read");
+        (void)load(*shared, 0);
+    }
+    void check() override
+    {
+        std::vector<ref<space>> all;
+        all.push_back(std::move(shared));
+        finish(std::move(all));
+    }
+    ref<space> shared = make_space(2);
+};
+
 // A CPU reads a page that another copies, and writes it then.
 template <class Parts>
 struct copy_and_look : world<Parts> {
@@ -776,6 +849,15 @@ TEST_CASE("No frame is freed before every CPU that uses the space has forgotten 
     const auto found = explore<fork_and_write<without_calls>>(2);
     REQUIRE(found.failed());
     CHECK(exploring<fork_and_write<without_calls>>().replay(found.schedule).failure == found.failure);
+}
+
+TEST_CASE("A CPU that lingers in a space reaches nothing of it after it has left, or was told to")
+{
+    CHECK_CLEAN(explore<end_and_leave<leaving::by_halt>>(3));
+    CHECK_CLEAN(explore<end_and_leave<leaving::for_another>>(3));
+    CHECK_CLEAN(explore<end_and_leave<leaving::when_told>>(3));
+    CHECK_CLEAN(explore<unmap_and_come_back<false>>(3));
+    CHECK_CLEAN(explore<unmap_and_come_back<true>>(3));
 }
 
 TEST_CASE("A page that was written is not read as it was before by who has been told")

@@ -181,6 +181,55 @@ TEST_CASE(
     CHECK(w.m.cpus.enabled());
 }
 
+TEST_CASE("a CPU that lingers in a space is called once and leaves it; one that came back meanwhile stays")
+{
+    for (const unsigned id_limit : {1u, 16u}) {
+        spaces w{id_limit};
+        spaces::one s{w};
+        const auto linger = [&](unsigned cpu) { w.m.cpus.on(cpu, [&] { w.tell.linger(); }); };
+        w.map(s, here);
+        for (const unsigned cpu : {1u, 2u}) {
+            w.load(cpu, s);
+            linger(cpu);
+        }
+        w.load(2, s);
+        CHECK(w.use(2) == here);
+        w.map(s, there);
+        CHECK(w.calls() == calls{0, 1, 1, 0});
+        CHECK(w.m.unit.current(1).table == w.kernel_root);
+        CHECK(w.m.unit.current(2).table == s.root);
+        CHECK(w.use(2) == there);
+        w.map(s, here);
+        CHECK(w.calls() == calls{0, 1, 2, 0});
+        linger(1); // in the kernel's own root
+        w.load(1, s);
+        CHECK(w.use(1) == here);
+        w.map(s, there);
+        CHECK(w.use(1) == there);
+        CHECK(w.calls() == calls{0, 2, 3, 0});
+    }
+}
+
+TEST_CASE("a space that ends is loaded nowhere, and no CPU is called that had not loaded it")
+{
+    spaces w;
+    spaces::one s{w};
+    spaces::one other{w};
+    for (const unsigned cpu : {0u, 1u, 2u}) {
+        w.load(cpu, s);
+        w.m.cpus.on(cpu, [&] { w.tell.linger(); });
+    }
+    w.load(2, other);
+    w.m.cpus.on(0, [&] { w.tell.evict(s.holders); });
+    CHECK(s.holders.running.members().empty());
+    CHECK(other.holders.running.members().contains(2));
+    CHECK(w.calls() == calls{0, 1, 0, 0});
+    w.m.cpus.on(2, [&] { w.tell.linger(); });
+    w.m.cpus.on(1, [&] { w.tell.evict(other.holders); });
+    CHECK(other.holders.running.members().empty());
+    CHECK(w.calls() == calls{0, 1, 1, 0});
+}
+
 TEST_CASE("a CPU that comes back to a space uses what it remembers, unless something had to be forgotten meanwhile")
 {
     spaces w;

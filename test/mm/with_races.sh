@@ -13,6 +13,8 @@ races=(
     'mm/frame_allocator.hpp|s/^ *references.store(1, .*two dropped at once.*$//|two last references dropped at once leave no count'
     'mm/frame_allocator.hpp|s/references.fetch_sub(1, std::memory_order_acq_rel)/references.load(); references.store(before - 1, std::memory_order_relaxed)/|references are dropped in two steps'
     'mm/shootdown.hpp|/ void load(/,/^    }/{/running.join/d;s/move_to(p, .*/&space.running.join(cpu_.current_cpu());/}|a CPU joins after it has loaded the root'
+    'mm/shootdown.hpp|/void move_to(/,/^    }/{/root_.load(/d;s/^ *p.loaded_ = space;/&root_.load(root, what);/}|a CPU leaves before it has loaded the other root'
+    'mm/shootdown.hpp|/void evict(/,/^    }/s/call(.*);//|a space ends in which a CPU lingers'
     'mm/address_space_regions.hpp|/::fork()/,/auto child/s/auto guard = lock();//|a fork does not wait for faults'
     'mm/shootdown.hpp|s/kept_out_ = space.closed.load(.*);/kept_out_ = false;/|a fault does not wait for a fork'
     'mm/shootdown.hpp|/void close(/,/^    }/{/while (processors_/d;/Atomics::pause/d}|a fork does not wait for a fault'

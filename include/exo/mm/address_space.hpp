@@ -53,7 +53,7 @@ struct space_statistics {
 };
 
 // Memory is the memory_system of the machine. Threads, and a vfork's child, share a space by reference; the last one
-// ends it, when it is not loaded on any CPU any more.
+// ends it, when no CPU does more than linger in it (mm/shootdown.hpp).
 template <class Memory>
 class address_space final : public ref_counted, private object_user {
 public:

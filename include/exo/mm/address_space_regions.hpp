@@ -32,7 +32,7 @@ result<ref<address_space<Memory>>> address_space<Memory>::create(Memory& memory,
 template <class Memory>
 void address_space<Memory>::last_reference() noexcept
 {
-    memory_.shootdown.unload_here(holders_);
+    memory_.shootdown.evict(holders_);
     EXO_CHECK(holders_.running.members().empty());
     tables::destroy_root(memory_, root_);
     while (region* r = regions_.first())

@@ -2,7 +2,8 @@
 //
 // A CPU that has the space loaded is interrupted; one that had it loaded before looks at the space's generation when it
 // loads it again (mm/translation_holders.hpp says why nothing falls in between). A CPU that has nothing to run in a
-// space loads the kernel's own root, so an idle one is never interrupted.
+// space loads the kernel's own root before it halts, so one that sleeps is never interrupted; one that is likely to come
+// back soon may linger, and moves to the kernel's own root when it is called for the first time.
 //
 // And who changes the tables of a space at one time: CPUs that have it loaded, beside each other (enter), or one thread
 // alone (close). To enter costs a locked instruction on a line of the CPU's own; who closes waits for those inside.
@@ -44,6 +45,7 @@ public:
         typename Atomics::template atomic<const holders*> inside_{}; // what it changes beside others
         holders* loaded_{};          // null: the kernel's own root
         hal::address_space_id id_{}; // of what is loaded
+        bool lingers_{};
         remembered_spaces remembered_;
         shootdown_metrics metrics_;
     };
@@ -68,6 +70,7 @@ public:
     void load(phys_addr table, holders& space) noexcept
     {
         processor& p = here();
+        p.lingers_ = false;
         if (p.loaded_ == &space)
             return;
         space.running.join(cpu_.current_cpu());
@@ -88,11 +91,17 @@ public:
         if (processor& p = here(); p.loaded_)
             unload(*p.loaded_);
     }
-    // unload(space), with interrupts as they may be.
-    void unload_here(holders& space) noexcept
+
+    // The calling CPU uses nothing of the space that it has loaded, until it loads one. Interrupts are off.
+    void linger() noexcept { here().lingers_ = true; }
+    // No CPU has the space loaded when it returns; others than the calling one linger in it at most.
+    void evict(holders& space) noexcept
     {
         const auto saved = interrupts_.save_and_disable();
         unload(space);
+        const invalidation nothing;
+        request asked{*this, nothing, space, 0};
+        call(space.running.members(), asked);
         interrupts_.restore(saved);
     }
 
@@ -151,19 +160,14 @@ public:
     void flush(const invalidation& what, holders& space) noexcept
     {
         const auto saved = interrupts_.save_and_disable();
-        shootdown_metrics& metrics = here().metrics_;
-        metrics.flushes[static_cast<unsigned>(what.kind())].add();
+        here().metrics_.flushes[static_cast<unsigned>(what.kind())].add();
         request asked{*this, what, space, uses_ids() ? space.advance() : 0};
         cpu_set others = space.running.members();
         if (const unsigned self = cpu_.current_cpu(); others.contains(self)) {
             forget_here(asked);
             others.remove(self);
         }
-        if (!others.empty()) {
-            metrics.calls.add();
-            metrics.cpus_called.add(others.size());
-            ipi_.call(others, &serve, &asked);
-        }
+        call(others, asked);
         interrupts_.restore(saved);
     }
 
@@ -181,10 +185,22 @@ private:
         const holders& space;
         std::uint64_t generation;
     };
+    void call(const cpu_set& others, request& asked) noexcept
+    {
+        if (others.empty())
+            return;
+        shootdown_metrics& metrics = here().metrics_;
+        metrics.calls.add();
+        metrics.cpus_called.add(others.size());
+        ipi_.call(others, &serve, &asked);
+    }
     static void serve(void* argument) noexcept
     {
         const auto& asked = *static_cast<const request*>(argument);
-        asked.by.forget_here(asked);
+        if (asked.by.here().lingers_)
+            asked.by.unload();
+        else
+            asked.by.forget_here(asked);
     }
 
     [[nodiscard]] bool uses_ids() const { return id_limit_ > 1; }

@@ -33,7 +33,7 @@ inline constexpr trace::table_row<shootdown_metrics> shootdown_table[] = {
     counts_flushes<flush_kind::space>("exo_mm_flushes_space_total", "Changes after which a whole address space was"),
     counts_flushes<flush_kind::all>("exo_mm_flushes_all_total", "Changes after which everything was, global pages too"),
     trace::counts<&shootdown_metrics::calls, shootdown_metrics>("exo_mm_shootdowns_total",
-                                                                "Changes that interrupted other CPUs"),
+                                                                "Changes, or ends, of spaces that interrupted CPUs"),
     trace::counts<&shootdown_metrics::cpus_called, shootdown_metrics>("exo_mm_shootdown_cpus_total",
                                                                       "CPUs that were interrupted for them"),
     trace::counts<&shootdown_metrics::loads_keeping, shootdown_metrics>(

@@ -465,6 +465,9 @@ public:
         }
     }
 
+    // Whether it is the calling CPU's idle thread. With interrupts off.
+    [[nodiscard]] bool idles(const task& t) const noexcept { return &t == &here().idle_; }
+
     // For reading: queue lengths, idle time.
     [[nodiscard]] std::span<const processor> processors() const { return processors_; }
     // The sum of the weights of a CPU's ready threads, those on their way to it included. Counted where there are
