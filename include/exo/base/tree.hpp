@@ -3,7 +3,7 @@
 //
 // `Key` is a data member, a member function, or a function object of T; keys compare with <. Elements with equal keys
 // stand in the order of insertion. A key does not change while its element is in a tree. An AVL tree (Adelson-Velsky
-// and Landis 1962): insert, erase and searches take time logarithmic in the size, first() constant time.
+// and Landis 1962): insert, erase and searches take time logarithmic in the size, first() and last() constant time.
 //
 // A tree may be augmented (Cormen et al., Introduction to Algorithms, chapter 14): each element keeps a summary of what
 // stands below it, and searches of the user's own descend by that. summarize(element, left, right) computes the summary
@@ -90,12 +90,17 @@ protected:
         EXO_CHECK(!hook.linked());
         hook.parent_ = parent;
         hook.height_ = 1;
-        if (!parent)
-            root_ = &hook;
-        else
-            (to_left ? parent->left_ : parent->right_) = &hook;
-        if (!first_ || (to_left && parent == first_))
-            first_ = &hook;
+        if (!parent) {
+            root_ = first_ = last_ = &hook;
+        } else if (to_left) {
+            parent->left_ = &hook;
+            if (parent == first_)
+                first_ = &hook;
+        } else {
+            parent->right_ = &hook;
+            if (parent == last_)
+                last_ = &hook;
+        }
         Summary::update(hook);
         rebalance<Summary>(parent);
     }
@@ -106,6 +111,8 @@ protected:
         EXO_CHECK(hook.linked());
         if (first_ == &hook)
             first_ = successor(&hook);
+        if (last_ == &hook)
+            last_ = predecessor(&hook);
 
         tree_hook* lowest_changed = hook.parent_;
         tree_hook* heir = nullptr;
@@ -140,6 +147,7 @@ protected:
 
     tree_hook* root_{};
     tree_hook* first_{};
+    tree_hook* last_{};
 
 private:
     static int height(const tree_hook* at) { return at ? at->height_ : 0; }
@@ -263,7 +271,7 @@ public:
     // The tree does not own its elements: a const tree still hands them out as they are.
     [[nodiscard]] bool empty() const { return root_ == nullptr; }
     [[nodiscard]] T* first() const { return owner(first_); }
-    [[nodiscard]] T* last() const { return owner(rightmost(root_)); }
+    [[nodiscard]] T* last() const { return owner(last_); }
     // The neighbour of an element that is in a tree, or null at the end.
     [[nodiscard]] static T* next(T& element) { return owner(successor(&(element.*Hook))); }
     [[nodiscard]] static T* previous(T& element) { return owner(predecessor(&(element.*Hook))); }
@@ -272,11 +280,14 @@ public:
     void insert(T& element)
     {
         decltype(auto) added = key(element);
-        tree_hook* parent = nullptr;
+        tree_hook* parent = last_;
         bool to_left = false;
-        for (tree_hook* at = root_; at; at = to_left ? left(at) : right(at)) {
-            parent = at;
-            to_left = added < key(*owner(at));
+        // Many go behind all others: later deadlines, higher numbers.
+        if (parent && added < key(*owner(parent))) {
+            for (tree_hook* at = root_; at; at = to_left ? left(at) : right(at)) {
+                parent = at;
+                to_left = added < key(*owner(at));
+            }
         }
         link<summary>(element.*Hook, parent, to_left);
     }
