@@ -220,7 +220,8 @@ void exo_on_trap(x86_64::trap_frame* frame)
         on_exception(*frame);
     else
         on_interrupt(frame->vector, frame->from_user() ? proc::processor_mode::user : proc::processor_mode::kernel);
-    if (frame->from_user())
+    // Not from the NMI's own stack, on which nothing may sleep: an interrupt that was held back comes right after it.
+    if (frame->from_user() && frame->vector != x86_64::vector::nmi)
         exo_prepare_user_return(frame);
 }
 
