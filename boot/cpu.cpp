@@ -69,6 +69,7 @@ void set_cpu_count(unsigned count) noexcept
 void enable_features() noexcept
 {
     std::uint64_t bits = x86_64::read_cr4() | x86_64::cr4::fxsave | x86_64::cr4::simd_exceptions;
+    bits |= found.machine_check ? x86_64::cr4::machine_check : 0;
     bits |= found.global_pages ? x86_64::cr4::global_pages : 0;
     bits |= found.umip ? x86_64::cr4::umip : 0;
     bits |= found.smep ? x86_64::cr4::smep : 0;

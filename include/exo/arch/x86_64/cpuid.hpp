@@ -17,6 +17,7 @@ struct cpu_features {
     bool nx{};
     bool gibibyte_pages{};
     bool syscall{};
+    bool machine_check{};
     bool global_pages{};
     bool fxsave{};
     bool xsave{};
@@ -82,6 +83,7 @@ struct cpu_features {
 
         const cpuid_leaf one = leaf(1, 0);
         f.signature = one.eax;
+        f.machine_check = bit(one.edx, 7);
         f.global_pages = bit(one.edx, 13);
         f.fxsave = bit(one.edx, 24);
         f.pcid = bit(one.ecx, 17);

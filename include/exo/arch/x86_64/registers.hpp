@@ -15,6 +15,7 @@ inline constexpr std::uint64_t write_protect = 1u << 16;
 } // namespace cr0
 
 namespace cr4 {
+inline constexpr std::uint64_t machine_check = 1u << 6;
 inline constexpr std::uint64_t global_pages = 1u << 7;
 inline constexpr std::uint64_t fxsave = 1u << 9;
 inline constexpr std::uint64_t simd_exceptions = 1u << 10;
