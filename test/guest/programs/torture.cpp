@@ -27,6 +27,7 @@ constexpr size_t page = 4096;
 const char* self;
 unsigned long seed;
 uint64_t state;
+uint64_t until; // on the monotonic clock, in nanoseconds
 long cpus;
 sigjmp_buf back;
 volatile sig_atomic_t queued;
@@ -331,6 +332,56 @@ void adds()
     }
 }
 
+// A thread writes to a page that another takes the right to write away from, and gives it back, all the time: between
+// the two nothing is written.
+struct freeze {
+    volatile uint64_t* at;
+    shared_number frozen, over;
+};
+__thread const freeze* writes_in;
+
+void freezes()
+{
+    freeze f{.at = map_pages(1), .frozen = {}, .over = {}};
+    pthread_t writer;
+    must(pthread_create(
+             &writer, nullptr,
+             [](void* argument) -> void* {
+                 const freeze& mine = *static_cast<const freeze*>(argument);
+                 writes_in = &mine;
+                 while (mine.over.load() == 0)
+                     *mine.at = *mine.at + 1;
+                 writes_in = nullptr;
+                 return nullptr;
+             },
+             &f) == 0,
+         "pthread_create");
+    void* const page_of_it = const_cast<uint64_t*>(f.at);
+    for (int i = 0; i < 100 && now() < until; ++i) {
+        const uint64_t before = *f.at;
+        for (int tries = 0; *f.at == before && tries < 100; ++tries)
+            sched_yield();
+        f.frozen.store(1);
+        must(mprotect(page_of_it, page, PROT_READ) == 0, "mprotect");
+        const uint64_t written = *f.at;
+        for (int reads = 0; reads < 100; ++reads)
+            must(*f.at == written, "a page that must not be written was", static_cast<long>(*f.at),
+                 static_cast<long>(written));
+        must(mprotect(page_of_it, page, PROT_READ | PROT_WRITE) == 0, "mprotect");
+        f.frozen.store(0);
+    }
+    f.over.store(1);
+    must(pthread_join(writer, nullptr) == 0, "pthread_join");
+    munmap(page_of_it, page);
+}
+void on_fault(int)
+{
+    if (!writes_in)
+        siglongjmp(back, 1);
+    while (writes_in->frozen.load() != 0) // then it is tried again
+        sched_yield();
+}
+
 // Threads read pages that another drops and fills anew all the time. A page has zeros or what was written since: what
 // was written before it was dropped, or anybody else's, was read through a translation that should have been forgotten.
 struct race {
@@ -352,12 +403,16 @@ struct race {
         ++r.readers;
         pthread_cond_broadcast(&r.changed);
         pthread_mutex_unlock(&r.lock);
+        size_t word = 0;
         for (size_t i = 0; r.over.load() == 0; i = (i + 7) % pages) {
             const uint64_t gone = r.dropped.load();
             const uint64_t seen = *static_cast<volatile uint64_t*>(r.at + i * page / 8);
             must(seen == 0 || seen >> 24 == r.stamp(0) >> 24, "somebody else's memory", static_cast<long>(seen));
             must(seen == 0 || (seen & 0xffffff) > gone, "a page that was dropped", static_cast<long>(seen),
                  static_cast<long>(gone));
+            word = word % 511 + 1; // nobody writes these
+            const uint64_t other = *static_cast<volatile uint64_t*>(r.at + i * page / 8 + word);
+            must(other == 0, "somebody else's memory behind", static_cast<long>(other), static_cast<long>(word));
         }
         return nullptr;
     }
@@ -374,7 +429,7 @@ void races()
     while (r.readers < count)
         pthread_cond_wait(&r.changed, &r.lock);
     pthread_mutex_unlock(&r.lock);
-    for (uint64_t round = 1; round <= 200; ++round) {
+    for (uint64_t round = 1; round <= 200 && now() < until; ++round) {
         for (size_t i = 0; i < race::pages; ++i)
             r.at[i * page / 8] = r.stamp(round);
         if (round % 3 == 0) {
@@ -384,7 +439,12 @@ void races()
                 _exit(0);
             wait_for(child, 0);
         }
-        must(madvise(r.at, race::pages * page, MADV_DONTNEED) == 0, "madvise");
+        if (round % 2 == 0)
+            must(madvise(r.at, race::pages * page, MADV_DONTNEED) == 0, "madvise");
+        else // unmaps, and maps anew
+            must(mmap(r.at, race::pages * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                      0) == r.at,
+                 "mmap over");
         r.dropped.store(round);
     }
     r.over.store(1);
@@ -393,10 +453,10 @@ void races()
     munmap(r.at, race::pages * page);
 }
 
-[[noreturn]] void work(uint64_t until)
+[[noreturn]] void work()
 {
-    void (*const steps[])() = {forks, executes, protects, pipes, signals, counted_signals, migrates, clocks, adds,
-                              races};
+    void (*const steps[])() = {forks,    executes, protects, pipes,   signals, counted_signals,
+                               migrates, clocks,   adds,     freezes, races};
     uint64_t rounds = 0;
     for (; now() < until; ++rounds)
         steps[next() % (sizeof steps / sizeof steps[0])]();
@@ -422,20 +482,20 @@ int main(int argc, char** argv)
     shared = reinterpret_cast<common*>(map_pages(1, MAP_SHARED));
 
     struct sigaction action{};
-    action.sa_handler = [](int) { siglongjmp(back, 1); };
+    action.sa_handler = on_fault;
     sigaction(SIGSEGV, &action, nullptr);
     action.sa_handler = [](int) { queued = queued + 1; };
     sigaction(SIGRTMIN, &action, nullptr);
     action.sa_handler = [](int) {};
     sigaction(SIGUSR1, &action, nullptr);
 
-    const uint64_t until = now() + seconds * 1000000000;
+    until = now() + seconds * 1000000000;
     for (long i = 0; i < processes; ++i) {
         const pid_t child = fork();
         must(child >= 0, "fork");
         if (child == 0) {
             state = (seed * 0x9e3779b97f4a7c15 ^ static_cast<uint64_t>(i + 1) * 0xbf58476d1ce4e5b9) | 1;
-            work(until);
+            work();
         }
     }
     int failed = 0;
