@@ -984,6 +984,47 @@ TEST_CASE("a file that is open for reading only cannot be written through a shar
     });
 }
 
+TEST_CASE("a file on a mount without execution cannot be made executable once it is mapped")
+{
+    on_a_kernel([](process p, auto&) {
+        constexpr int shared = 1, private_copy = 2;
+        constexpr std::uint64_t no_execute = 8;
+        CHECK(p(number::mkdir, "/tmp/m", 0755) == 0);
+        CHECK(p(number::mount, "none", "/tmp/m", "tmpfs", no_execute, 0) == 0);
+        const auto map_file = [&](std::string_view name, int access, int flags) {
+            p.create(name, std::string(3 * 4096, 'x'));
+            return p(number::mmap, 0, 3 * 4096, access, flags, p.open(name, abi::open_flag::read_write), 0);
+        };
+        // The flags of what is mapped at `at`, as smaps has them.
+        const auto flags_of = [&](std::int64_t at) {
+            std::ostringstream name;
+            name << std::hex << at << '-';
+            std::istringstream lines{p.contents("/proc/self/smaps")};
+            std::string line;
+            while (std::getline(lines, line) && !line.starts_with(name.str())) {}
+            while (std::getline(lines, line) && !line.starts_with("VmFlags: ")) {}
+            return line;
+        };
+        for (const int kind : {shared, private_copy}) {
+            CAPTURE(kind);
+            CHECK(map_file("/tmp/m/file", 5, kind) == e(posix::perm));
+            const auto there = map_file("/tmp/m/file", 1, kind);
+            REQUIRE(there > 0);
+            CHECK(p(number::mprotect, there, 4096, 5) == e(posix::acces));
+            CHECK(p(number::mprotect, there + 4096, 4096, 3) == 0);
+            CHECK(p(number::mprotect, there + 4096, 4096, 7) == e(posix::acces));
+            CHECK(flags_of(there) == (kind == shared ? "VmFlags: rd sh mr mw ms " : "VmFlags: rd mr mw "));
+            const auto elsewhere = map_file("/tmp/file", 1, kind);
+            CHECK(flags_of(elsewhere) == (kind == shared ? "VmFlags: rd sh mr mw me ms " : "VmFlags: rd mr mw me "));
+            CHECK(p(number::mprotect, elsewhere, 4096, 5) == 0);
+        }
+        for (const char* name : {"/tmp/m/file", "/tmp/file"})
+            CHECK(p(number::chmod, name, 0755) == 0);
+        CHECK(p(number::execve, "/tmp/m/file", 0, 0) == e(posix::acces));
+        CHECK(p(number::execve, "/tmp/file", 0, 0) == e(posix::noexec)); // which is no program
+    });
+}
+
 TEST_CASE("/proc/PID/fd/N and /dev/stdin lead to the open file itself: a pipe, or one without a name")
 {
     on_a_kernel([](process p, auto&) {

@@ -501,6 +501,45 @@ TEST_CASE("What becomes writable counts as data, all of the range or none")
     CHECK(s->protect(pages(base + 1 * page, 3), mm::user_data, mm::space_limits{.data = 0})); // nothing new
 }
 
+TEST_CASE("What may not be executed stays so: shared or private, in part, moved, and after a fork")
+{
+    world_type w;
+    file data{w.pages, 8}, program{w.pages, 1};
+    data.executable = false;
+    for (const auto kind : {sharing::private_copy, sharing::shared}) {
+        CAPTURE(kind == sharing::shared);
+        auto s = w.make_space();
+        CHECK(s->map(at(base, 1)));
+        auto request = at(base + page, 8, mm::user_read);
+        request.kind = kind;
+        request.backing = ref<mm::pager>{data};
+        CHECK(s->map(request));
+        const auto refuses = [](space& in, virt_addr at, std::uint64_t count) {
+            return in.protect(pages(at, count), mm::user_code).error() == mm::access_denied;
+        };
+        CHECK(refuses(*s, base, 2));
+        CHECK(s->region_at(base)->access == mm::user_data); // all of the range or none
+        CHECK(s->protect(pages(base, 1), mm::user_code));
+
+        CHECK(s->protect(pages(base + 3 * page, 2), mm::user_data));
+        for (const std::uint64_t part : {2, 4, 5})
+            CHECK(refuses(*s, base + part * page, 1));
+        const auto moved = *s->remap({.address = base + 5 * page,
+                                      .old_length = page,
+                                      .length = page,
+                                      .may_move = true,
+                                      .target = base + 30 * page});
+        CHECK(refuses(*s, moved, 1));
+        CHECK(refuses(**s->fork(), base + 4 * page, 1));
+
+        request = at(base + page, 1, mm::user_read);
+        request.kind = kind;
+        request.backing = ref<mm::pager>{program};
+        CHECK(s->map(request)); // in the place of the other
+        CHECK(s->protect(pages(base, 2), mm::user_code));
+    }
+}
+
 TEST_CASE("What of a region is in memory is told by who shares it, who wrote it, and whose it is")
 {
     world_type w;

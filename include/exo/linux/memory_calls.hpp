@@ -143,7 +143,7 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
         anonymous = stands_for_memory(*file);
         if (!anonymous && !file->node().can_be_mapped())
             return fail(errors::no_device);
-        if ((protection & 4) != 0 && file->where().on && file->where().on->options().no_execute)
+        if ((protection & 4) != 0 && !file->allows_executing())
             return fail(errors::not_permitted);
     }
     if (!anonymous) {
@@ -178,7 +178,7 @@ result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t 
     if (range.empty())
         return {};
     const auto changed = c.process.image().space().protect(range, access, limits_of(c));
-    if (!changed && changed.error() == mm::access_denied) // to write a file that is open for reading only
+    if (!changed && changed.error() == mm::access_denied) // by the file that backs it
         return fail(fs::errors::access_denied, changed.error().context());
     return changed ? result<void>{} : fail(unmapped_is_no_memory(changed.error()));
 }

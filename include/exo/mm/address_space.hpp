@@ -73,8 +73,9 @@ public:
     [[nodiscard]] result<virt_addr> remap(const remap_request& request, const space_limits& limits = {});
     // Holes in the range are fine. Errors: invalid_argument, out_of_memory (splitting a region takes some).
     [[nodiscard]] result<> unmap(virt_range range);
-    // Errors: invalid_argument, not_mapped (context: the first address without a region), access_denied (writing, where
-    // a shared mapping's object does not allow it), out_of_memory (also when a limit forbids that more can be written).
+    // Errors: invalid_argument, not_mapped (context: the first address without a region), access_denied (what the
+    // object mapped does not allow: writing where it is shared, executing), out_of_memory (also when a limit forbids
+    // that more can be written).
     [[nodiscard]] result<> protect(virt_range range, protection access, const space_limits& limits = {});
     // Drops the pages of the range: the next access finds zeros, or the pager's contents. Errors: invalid_argument
     // (also when some are locked), out_of_memory; not_mapped, after what is mapped was dropped all the same.

@@ -359,10 +359,12 @@ result<> address_space<Memory>::protect(virt_range asked, protection access, con
     access = access | protection::user;
     auto guard = lock();
     EXO_TRY(check_covered(range));
-    if (includes(access, protection::write)) {
+    const bool writes = includes(access, protection::write);
+    const bool executes = includes(access, protection::execute);
+    if (writes || executes) {
         std::uint64_t new_data = 0;
         for (region* r = region_of(range.begin); r && r->range.begin < range.end; r = regions_.next(*r)) {
-            if (r->kind == sharing::shared && !r->backing->allows_writing())
+            if ((writes && !r->may_be_written()) || (executes && !r->may_be_executed()))
                 return fail(access_denied, r->range.begin.value());
             region_info changed = *r;
             changed.access = access;

@@ -117,6 +117,9 @@ struct region_info {
     {
         return (offset + (a.align_down(page_size) - range.begin)) >> page_shift;
     }
+    // What protect may give it, whatever it has now.
+    [[nodiscard]] bool may_be_written() const { return kind == sharing::private_copy || backing->allows_writing(); }
+    [[nodiscard]] bool may_be_executed() const { return !backing || backing->allows_executing(); }
     // Zero at first, and nobody else's: what is shared has a pager.
     [[nodiscard]] bool is_anonymous() const { return !backing; }
     [[nodiscard]] bool is_data() const

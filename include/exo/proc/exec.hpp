@@ -149,7 +149,7 @@ template <class System>
     auto file = EXO_TRY(system.vfs().open(from, path, {.path_only = true}));
     const auto& node = file->node();
     if (node.type() != fs::file_type::regular || !node.allows(from.who, fs::access::execute) ||
-        (file->where().on && file->where().on->options().no_execute))
+        !file->allows_executing())
         return fail(errors::execute_denied);
     return file;
 }

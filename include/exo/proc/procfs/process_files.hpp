@@ -400,7 +400,6 @@ inline void write_usage(const mm::region_usage& u, std::uint64_t locked, text_bu
 inline void write_region_flags(const mm::region_info& r, text_builder& out)
 {
     const bool shared = r.kind == mm::sharing::shared;
-    const bool may_write = !shared || r.backing->allows_writing();
     const struct {
         bool set;
         const char* name;
@@ -408,10 +407,10 @@ inline void write_region_flags(const mm::region_info& r, text_builder& out)
         {includes(r.access, mm::protection::read), "rd"},
         {includes(r.access, mm::protection::write), "wr"},
         {includes(r.access, mm::protection::execute), "ex"},
-        {shared && may_write, "sh"},
+        {shared && r.may_be_written(), "sh"},
         {true, "mr"},
-        {may_write, "mw"},
-        {true, "me"},
+        {r.may_be_written(), "mw"},
+        {r.may_be_executed(), "me"},
         {shared, "ms"},
         {r.grows == mm::growth::down, "gd"},
         {r.locked != mm::locking::none, "lo"},
