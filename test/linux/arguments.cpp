@@ -135,6 +135,31 @@ TEST_CASE("mmap, mprotect, mremap, brk and munmap do what programs expect")
     check_clean(machine);
 }
 
+TEST_CASE("MAP_POPULATE has the pages there when mmap returns")
+{
+    simulated_kernel machine;
+    machine.run([&](view& self) {
+        constexpr std::uint64_t count = 5, populate = 0x8000;
+        const auto vector = self.allocate(count);
+        // How many pages of a new mapping are in memory.
+        const auto present = [&](std::uint64_t flags) {
+            const auto at = static_cast<std::uint64_t>(self.call(nr::mmap, 0, count * page_size, 3, flags, -1, 0));
+            CHECK(self.call(nr::mincore, at, count * page_size, vector) == 0);
+            std::uint64_t found = 0;
+            for (std::uint64_t i = 0; i < count; ++i)
+                found += self.load<std::uint8_t>(vector + i) & 1;
+            return found;
+        };
+        for (const std::uint64_t kind : {0x21, 0x22}) { // shared, private; anonymous
+            CAPTURE(kind);
+            CHECK(present(kind) == 0);
+            CHECK(present(kind | populate) == count);
+        }
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 TEST_CASE("a futex wakes whoever sleeps on it, across processes when the memory is shared")
 {
     simulated_kernel machine;

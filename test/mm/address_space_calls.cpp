@@ -540,6 +540,41 @@ TEST_CASE("What may not be executed stays so: shared or private, in part, moved,
     }
 }
 
+TEST_CASE("A mapping that is to be populated has its pages when map returns, as far as there are any")
+{
+    world_type w{64};
+    file f{w.pages, 3};
+    {
+        auto s = w.make_space();
+        const auto adds = [&](mm::map_request request) {
+            const auto before = s->statistics().resident_pages;
+            CHECK(s->map(std::move(request)));
+            return s->statistics().resident_pages - before;
+        };
+        auto request = at(base, 5);
+        CHECK(adds(request) == 0);
+        request.populate = true;
+        CHECK(adds(request) == 5);
+        for (std::uint64_t i = 0; i < 5; ++i)
+            CHECK(*s->handle_fault(base + i * page, access::write) == mm::fault_kind::spurious);
+
+        request = at(base + 10 * page, 5);
+        request.populate = true;
+        request.kind = sharing::shared;
+        request.backing = ref<mm::pager>{f};
+        CHECK(adds(request) == 3);              // where the file ends
+        CHECK(f.dirty == std::vector<bool>(3)); // nobody has written yet
+        request = at(base + 20 * page, 5, protection::none);
+        request.populate = true;
+        CHECK(adds(request) == 0);
+        request = at(base + 30 * page, 100);
+        request.populate = true;
+        CHECK(adds(request) > 20);
+        CHECK(w.frames_.free_frames() == 0);
+    }
+    f.contents.clear();
+}
+
 TEST_CASE("What of a region is in memory is told by who shares it, who wrote it, and whose it is")
 {
     world_type w;
