@@ -69,6 +69,73 @@ struct all_call : sim::scenario {
     unsigned served{};
 };
 
+// CPUs that post calls to all, themselves too, and serve when they are signalled; what the first gets is posted again
+// when it runs.
+template <unsigned Cpus>
+struct all_post : sim::scenario {
+    struct signals {
+        void signal(unsigned cpu) noexcept { pending[cpu].store(true, std::memory_order_release); }
+        explored_atomics::atomic<bool> pending[Cpus]{};
+    };
+    using calls_type = sync::cross_calls<signals, sim::explored_cpus, explored_atomics>;
+
+    struct call : calls_type::posted {
+        call() : calls_type::posted{&call::run} {}
+        static void run(calls_type::posted& p) noexcept
+        {
+            auto& c = static_cast<call&>(p);
+            require(c.all->cpus.current_cpu() == c.to, "a call runs elsewhere");
+            require(!c.all->cpus.enabled(), "a call runs with interrupts on");
+            if (++c.runs < c.times)
+                c.all->calls.post(c.to, c);
+        }
+        all_post* all{};
+        unsigned to{}, runs{}, times{};
+    };
+
+    all_post()
+    {
+        for (unsigned from = 0; from < Cpus; ++from)
+            for (unsigned to = 0; to < Cpus; ++to) {
+                call& c = posts[from][to];
+                c.all = this, c.to = to, c.times = to == 0 ? 2 : 1;
+            }
+    }
+    unsigned threads() const override { return Cpus; }
+    void run(unsigned self) override
+    {
+        const auto saved = cpus.save_and_disable();
+        for (unsigned to = 0; to < Cpus; ++to)
+            calls.post(to, posts[self][to]);
+        done.fetch_add(1, std::memory_order_acq_rel);
+        const auto serve = [&] {
+            const bool signalled = signaller.pending[self].exchange(false, std::memory_order_acquire);
+            if (signalled)
+                calls.serve();
+            return signalled;
+        };
+        while (done.load(std::memory_order_acquire) != Cpus) {
+            serve();
+            explored_atomics::pause();
+        }
+        while (serve()) {}
+        cpus.restore(saved);
+    }
+    void check() override
+    {
+        for (const auto& of_one : posts)
+            for (const call& c : of_one)
+                require(c.runs == c.times, "a posted call runs twice, or never");
+    }
+
+    sim::explored_cpus cpus{Cpus};
+    signals signaller;
+    std::vector<typename calls_type::processor> processors = std::vector<typename calls_type::processor>(Cpus);
+    calls_type calls{processors, signaller, cpus};
+    call posts[Cpus][Cpus];
+    explored_atomics::atomic<unsigned> done{};
+};
+
 template <class Scenario>
 void check_clean(unsigned interruptions)
 {
@@ -99,6 +166,12 @@ struct host_cpus {
 TEST_CASE("explored: CPUs that call each other with interrupts off are served, each once and before the call returns")
 {
     check_clean<all_call<2>>(2);
+}
+
+TEST_CASE("explored: a call that nobody waits for runs once, where it was posted to, whatever else is posted meanwhile")
+{
+    check_clean<all_post<2>>(2);
+    check_clean<all_post<3>>(1);
 }
 
 TEST_CASE("calls between CPUs keep the laws of an Ipi, and signal whom they call")

@@ -1,8 +1,9 @@
-// Having other CPUs do something now: an Ipi (hal/ipi.hpp) on top of a way to interrupt a CPU.
+// Having other CPUs do something now, and waiting for it or not: an Ipi (hal/ipi.hpp) on top of a way to interrupt a
+// CPU.
 //
-// Each CPU has a record of the call that it makes, one at most at a time, and a set of the CPUs whose calls it has to
-// serve. Nothing is allocated, and nobody takes a lock: a call costs one locked instruction for each CPU to make, and
-// two for that one to serve.
+// Each CPU has a record of the call that it makes, one at most at a time, a set of the CPUs whose calls it has to
+// serve, and an inbox for calls that nobody waits for, whose records their callers keep. Nothing is allocated, and
+// nobody takes a lock: a call costs one locked instruction for each CPU to make, and two for that one to serve.
 
 #pragma once
 
@@ -15,6 +16,7 @@
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/ipi.hpp>
 #include <exo/sync/atomic_cpu_set.hpp>
+#include <exo/sync/inbox.hpp>
 
 namespace exo::sync {
 
@@ -28,12 +30,25 @@ concept Signal = requires(T& signaller, unsigned cpu) {
 template <class Signal, hal::CpuLocal Cpu, hal::Atomics Atomics = hal::standard_atomics>
 class cross_calls {
 public:
+    // A call that nobody waits for. It lives, and is not posted again, until its function has begun.
+    class posted {
+    public:
+        using function = void (*)(posted&) noexcept;
+        explicit posted(function f) noexcept : function_{f} {}
+
+    private:
+        friend cross_calls;
+        const function function_;
+        basic_inbox_hook<Atomics> hook_;
+    };
+
     class alignas(64) processor {
         friend cross_calls;
         void (*function_)(void*) noexcept {};
         void* argument_{};
         typename Atomics::template atomic<std::uint64_t> left_{}; // CPUs that have not finished this one's call
         alignas(64) atomic_cpu_set<cpu_set, Atomics> callers_;
+        inbox<posted, &posted::hook_, Atomics> posted_;
     };
 
     // There is a processor for each CPU. They outlive the object.
@@ -66,10 +81,20 @@ public:
         }
     }
 
-    // Runs what other CPUs have called for here. With interrupts off.
+    // `call` runs on that CPU, which may be the calling one, once and soon, as the function of a call() does; what was
+    // posted to one CPU before runs before. With interrupts off.
+    void post(unsigned cpu, posted& call) noexcept
+    {
+        if (processors_[cpu].posted_.push(call).was_empty)
+            signaller_.signal(cpu);
+    }
+
+    // Runs what is called for here. With interrupts off.
     void serve() noexcept
     {
-        const cpu_set callers = processors_[cpu_.current_cpu()].callers_.take();
+        processor& here = processors_[cpu_.current_cpu()];
+        here.posted_.drain([](posted& call) { call.function_(call); });
+        const cpu_set callers = here.callers_.take();
         callers.for_each([&](unsigned cpu) {
             processor& caller = processors_[cpu];
             caller.function_(caller.argument_);
