@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <random>
 #include <utility>
 #include <vector>
 
+#include <exo/base/allocator.hpp>
 #include <exo/sched/admission.hpp>
+#include <exo/sched/deadline_claims.hpp>
 #include <exo/sched/policies/deadline.hpp>
 #include <exo/sched/policies/fixed_priority.hpp>
 #include <exo/sched/run_queue.hpp>
+#include <exo/sim/cpus.hpp>
 #include <laws/policy_laws.hpp>
 
 #include "one_cpu.hpp"
@@ -52,6 +56,40 @@ std::vector<deadline::parameters> random_set(std::mt19937& random, bool& by_band
         control.release(*r);
     return set;
 }
+
+class plain_heap final : public allocator {
+public:
+    void* allocate(std::size_t bytes, std::size_t alignment) noexcept override
+    {
+        return ::operator new (bytes, std::align_val_t{alignment}, std::nothrow);
+    }
+    void deallocate(void* memory, std::size_t, std::size_t alignment) noexcept override
+    {
+        ::operator delete (memory, std::align_val_t{alignment});
+    }
+};
+
+struct claims_of_cpus {
+    using claims_type = deadline_claims<sim::driven_cpus>;
+
+    explicit claims_of_cpus(unsigned count) : claims{heap, interrupts, count} {}
+    ~claims_of_cpus()
+    {
+        for (auto& held : threads)
+            claims.let_go(held, instant{});
+    }
+    bool may_have(std::size_t thread, const deadline::parameters& p, instant now)
+    {
+        return claims.hold(threads[thread], p, now).has_value();
+    }
+    void has(std::size_t thread, const deadline::parameters& p, instant now) { REQUIRE(may_have(thread, p, now)); }
+    void leaves(std::size_t thread, instant now) { claims.let_go(threads[thread], now); }
+
+    plain_heap heap;
+    sim::driven_cpus interrupts{1};
+    claims_type claims;
+    claims_type::claim* threads[3]{};
+};
 
 double utilization_of(const std::vector<deadline::parameters>& set)
 {
@@ -497,6 +535,103 @@ TEST_CASE("what a thread was admitted with can serve another once it has settled
     };
     CHECK(late(true) > 0);
     CHECK(late(false) == 0);
+}
+
+TEST_CASE("what a thread gives up by lower parameters serves others once its period is over, and they keep deadlines")
+{
+    const auto before = units(450, 1000, 1000), half = units(500, 1000, 1000), often = units(44, 100, 100);
+    const auto late = [&](instant from) {
+        cpu c;
+        auto& lowers = c.add(before);
+        auto& stays = c.add(half);
+        auto& comes = c.add(often);
+        lowers.jobs = {{at(0), nanoseconds(450 * unit)}};
+        stays.jobs = {{at(0), nanoseconds(500 * unit)}};
+        c.run_until(at(450));
+        CHECK(lowers.completed == std::vector{at(450)});
+        lowers.set(units(10, 1000, 1000));
+        for (instant when = from; when < at(2500); when = when + nanoseconds(100 * unit))
+            comes.jobs.push_back({when, nanoseconds(44 * unit)});
+        lowers.jobs = {{at(450), nanoseconds(10 * unit)}};
+        c.run_until(at(3000));
+        return lowers.misses() + stays.misses() + comes.misses();
+    };
+    CHECK(late(at(450)) > 0);
+
+    claims_of_cpus one{1};
+    one.has(0, before, at(0));
+    one.has(1, half, at(0));
+    CHECK(one.claims.millionths_used() == 950'000);
+    one.has(0, units(10, 1000, 1000), at(450));
+    instant from = at(450);
+    while (!one.may_have(2, often, from))
+        from = from + nanoseconds(unit);
+    CHECK(from == at(1450)); // an activation may have begun when it lowered
+    CHECK(late(from) == 0);
+    CHECK(one.claims.millionths_used() == 950'000);
+}
+
+TEST_CASE("what counts on after lower parameters does so whatever the thread does next, and once")
+{
+    const auto great = units(80, 100, 100), small = units(5, 50, 50), rest = units(60, 100, 100);
+    SUBCASE("raised again: by what it had before")
+    {
+        claims_of_cpus one{1};
+        one.has(0, great, at(0));
+        one.has(0, units(5, 100, 100), at(10));
+        one.has(0, units(70, 100, 100), at(20));
+        one.has(0, units(85, 100, 100), at(30));
+        CHECK(one.claims.millionths_used() == 850'000);
+        one.has(0, units(30, 100, 100), at(40));
+        CHECK(!one.may_have(1, rest, at(139)));
+        one.has(1, rest, at(140));
+    }
+    SUBCASE("left: from when it lowered, even if it had a shorter period then")
+    {
+        claims_of_cpus one{1};
+        one.has(0, great, at(0));
+        one.has(0, small, at(10));
+        one.leaves(0, at(20));
+        CHECK(!one.may_have(1, rest, at(109)));
+        one.has(1, rest, at(110));
+    }
+    SUBCASE("lowered, raised and left: as long as any of it counts")
+    {
+        claims_of_cpus one{1};
+        one.has(0, great, at(0));
+        one.has(0, small, at(10));
+        one.has(0, units(70, 100, 100), at(20));
+        one.leaves(0, at(30));
+        CHECK(!one.may_have(1, rest, at(129)));
+        one.has(1, rest, at(130));
+    }
+    SUBCASE("raised only: nothing counts on")
+    {
+        claims_of_cpus one{1};
+        one.has(0, units(10, 100, 100), at(0));
+        one.has(0, units(3, 20, 20), at(10));
+        CHECK(one.claims.millionths_used() == 150'000);
+        one.has(1, units(80, 100, 100), at(10));
+    }
+    SUBCASE("neither more nor less: the denser of both, nearly")
+    {
+        claims_of_cpus one{1};
+        one.has(0, units(60, 100, 100), at(0));
+        one.has(0, units(33, 55, 55), at(10));
+        CHECK(one.claims.millionths_used() >= 600'000);
+        CHECK(one.claims.millionths_used() < 610'000);
+        one.has(1, units(30, 100, 100), at(110));
+        CHECK(one.claims.millionths_used() == 900'000);
+    }
+    SUBCASE("of several CPUs: the greater utilization")
+    {
+        claims_of_cpus two{2};
+        two.has(0, units(60, 100, 100), at(0));
+        two.has(0, units(28, 55, 55), at(10));
+        CHECK(two.claims.millionths_used() == 600'000);
+        two.has(1, units(1, 100, 100), at(110));
+        CHECK(two.claims.millionths_used() == 519'091);
+    }
 }
 
 TEST_CASE("other parameters, or another CPU, renew no budget")
