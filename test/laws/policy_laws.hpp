@@ -139,7 +139,7 @@ void check_random_use(Configure configure)
             case 0:
             case 1:
                 if (item* i = any(item::outside)) {
-                    policy.enqueue(*i, random() % 2 ? arrival::woken : arrival::moved, now);
+                    policy.enqueue(*i, static_cast<arrival>(random() % 4), now);
                     i->where = item::queued;
                     ++queued;
                     if (running && policy.preempts(*i, *running)) {

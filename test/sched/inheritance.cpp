@@ -241,6 +241,34 @@ TEST_CASE("a thread in the middle does not keep the most urgent from a lock that
     CHECK(metrics.value("exo_sched_priority_inheritances_total") == 1);
 }
 
+TEST_CASE("a thread that inherited goes on before its equals when it has let go")
+{
+    world w;
+    mutex m;
+    std::string log;
+    auto& high = make(w, "high", 30, [&] {
+        auto guard = m.lock(w.sched);
+        REQUIRE(guard.has_value());
+        log += 'h';
+    });
+    auto& equal = make(w, "equal", 10, [&] { log += 'e'; });
+    auto& low = make(w, "low", 10, [&] {
+        {
+            auto guard = m.lock(w.sched);
+            REQUIRE(guard.has_value());
+            w.sched.start(equal.task_);
+            w.sched.start(high.task_);
+            log += 'l';
+        }
+        log += 'L';
+        w.sched.yield();
+        log += 'y';
+    });
+    w.sched.start(low.task_);
+    w.run();
+    CHECK(log == "lhLey");
+}
+
 TEST_CASE("a lock goes to the most urgent that waits, to equals in order, and a wait may end without it")
 {
     world w;

@@ -93,6 +93,40 @@ TEST_CASE("fixed priority runs the highest first, and equals as POSIX orders the
         policy.dequeue(*e);
 }
 
+TEST_CASE("whose priority was lowered comes before its equals, but for the one that runs; others come after them")
+{
+    fixed_priority policy;
+    fixed_priority::entity runs, waits, lowered, raised, woken;
+    const instant now{1000};
+    for (auto* e : {&runs, &waits, &lowered, &raised, &woken})
+        e->set(fixed_priority::round_robin(10));
+    policy.enqueue(runs, arrival::created, now);
+    CHECK(policy.pick(now) == &runs);
+    policy.enqueue(waits, arrival::created, now);
+    policy.enqueue(lowered, arrival::changed, now);
+    policy.enqueue(raised, arrival::moved, now);
+    policy.enqueue(woken, arrival::woken, now);
+    CHECK(!policy.preempts(lowered, runs));
+    policy.requeue(runs, departure::preempted, now);
+    CHECK(policy.pick(now) == &runs);
+    policy.requeue(runs, departure::turn_over, now);
+    for (auto* e : {&lowered, &waits, &raised, &woken}) {
+        CHECK(policy.pick(now) == e);
+        policy.dequeue(*e);
+    }
+    waits.set(fixed_priority::fifo(9));
+    policy.enqueue(waits, arrival::woken, now);
+    lowered.set(fixed_priority::fifo(9));
+    policy.enqueue(lowered, arrival::changed, now); // nothing of its priority runs
+    for (auto* e : {&runs, &lowered, &waits}) {
+        CHECK(policy.pick(now) == e);
+        policy.dequeue(*e);
+    }
+    policy.enqueue(lowered, arrival::changed, now); // nor waits
+    CHECK(policy.pick(now) == &lowered);
+    policy.dequeue(lowered);
+}
+
 TEST_CASE("only round-robin threads have turns, and only against threads of their own priority")
 {
     fixed_priority policy;

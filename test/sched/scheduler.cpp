@@ -284,6 +284,62 @@ TEST_CASE("policy and priority change while a thread runs, waits, sleeps, or has
     CHECK(log == "abAcB+d-");
 }
 
+TEST_CASE("a change that does not raise a thread lets none of its equals go first, one that raises it lets all")
+{
+    using task = world::task;
+    const auto keep = [](world& w, task& t) { REQUIRE(w.sched.set_affinity(t, cpu_set::of(0)).has_value()); };
+    const auto to = [](unsigned priority) {
+        return [priority](world& w, task& t) { w.sched.set_parameters(t, fifo(priority)); };
+    };
+    // What runs as FIFO 20 starts others, which say their names, by priority, and changes one of them, or itself.
+    const auto order = [](std::vector<std::pair<char, unsigned>> others, char changed, auto change) {
+        world w;
+        std::string log;
+        auto& first = w.make("first", [&] {
+            task* subject = w.sched.current();
+            for (const auto& [name, priority] : others) {
+                auto& t = w.make("other", [&log, name = name] { log += name; });
+                w.sched.set_parameters(t.task_, fifo(priority));
+                w.sched.start(t.task_);
+                if (name == changed)
+                    subject = &t.task_;
+            }
+            change(w, *subject);
+            log += '.';
+        });
+        w.sched.set_parameters(first.task_, fifo(20));
+        w.sched.start(first.task_);
+        w.run();
+        CHECK(w.all_ended());
+        return log;
+    };
+    CHECK(order({{'a', 15}, {'b', 10}}, '.', to(16)) == ".ab");
+    CHECK(order({{'a', 15}, {'b', 10}}, '.', to(15)) == ".ab");
+    CHECK(order({{'a', 15}, {'b', 10}}, '.', to(10)) == "a.b");
+    CHECK(order({{'a', 15}, {'b', 10}}, '.', to(9)) == "ab.");
+    CHECK(order({{'a', 20}}, '.', keep) == ".a");
+    CHECK(order({{'a', 20}}, '.', to(20)) == ".a");
+    CHECK(order({{'a', 20}}, '.', [](world& w, task& t) {
+              w.sched.set_parameters(
+                  t, queue::parameters::of<sched::fixed_priority>(sched::fixed_priority::round_robin(20)));
+          }) == ".a");
+    // Whoever yields meanwhile goes behind them.
+    for (const unsigned priority : {19u, 20u})
+        CHECK(order({{'a', 20}, {'b', 19}}, '.', [&](world& w, task& t) {
+                  const auto saved = w.machine.save_and_disable();
+                  to(15)(w, t);
+                  to(priority)(w, t);
+                  w.sched.yield();
+                  w.machine.restore(saved);
+              }) == (priority == 20 ? "a.b" : "ab."));
+
+    CHECK(order({{'a', 10}, {'x', 15}, {'b', 10}}, 'x', to(10)) == ".xab");
+    CHECK(order({{'a', 10}, {'x', 5}, {'b', 10}}, 'x', to(10)) == ".abx");
+    CHECK(order({{'a', 10}, {'x', 10}, {'b', 10}}, 'x', to(10)) == ".axb");
+    CHECK(order({{'a', 10}, {'x', 10}, {'b', 10}}, 'x', keep) == ".axb");
+    CHECK(order({{'a', 20}, {'x', 25}, {'b', 20}}, '.', keep) == "x.ab");
+}
+
 TEST_CASE("a mutex on the scheduler excludes, whatever interrupts its holder, and a wait queue loses no wake-up")
 {
     for (unsigned seed = 0; seed < 40; ++seed) {

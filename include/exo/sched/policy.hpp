@@ -9,7 +9,7 @@
 //    queued that may run. requeue(e): running to queued. dequeue(e): queued or running to outside. None loses or
 //    repeats an entity.
 //  - An entity that is put back because another took the CPU from it (preempted) comes before its equals; one that
-//    yields or whose turn is over comes after them.
+//    yields or whose turn is over comes after them. One that arrives as changed may come before those that wait.
 //  - tick(e, ran) charges the running entity `ran` more of CPU time, which ends at `now`, and tells whether its turn is
 //    over: another is waiting for it, or it may not run on. turn_ends(e, now) is when tick should be called at the
 //    latest, or never().
@@ -41,7 +41,8 @@ namespace exo::sched {
 enum class arrival : std::uint8_t {
     created,
     woken,
-    moved, // from another CPU, or with other parameters
+    moved,   // from another CPU, or with parameters of a smaller rank than it had
+    changed, // from this queue, with other parameters, of no smaller rank
 };
 enum class departure : std::uint8_t { preempted, yielded, turn_over };
 

@@ -678,7 +678,7 @@ private:
     bool accept(processor& p, task& t, instant now) noexcept
     {
         if (t.changed_.load(std::memory_order_relaxed))
-            take_over(t);
+            (void)take_over(p, t);
         t.state_.store(task_state::ready, std::memory_order_relaxed);
         if (may_run_on(p, t)) {
             join(p, t, t.arrival_, now);
@@ -831,14 +831,28 @@ private:
             }
         }
     }
-    // The task is outside of the queues.
-    void take_over(task& t) noexcept
+    // The task is outside of the queues. How it arrives if it was in this one.
+    [[nodiscard]] arrival take_over(const processor& p, task& t) noexcept
     {
         auto guard = changes_lock_.lock(interrupts_);
         t.changed_.store(false, std::memory_order_relaxed);
+        const std::uint64_t before = Policy::rank_of(t.parameters(), instant{});
         if (t.parameters() != t.effective())
             t.Policy::entity::set(t.effective());
         t.affinity_ = t.wanted_affinity_;
+        const bool raised = Policy::rank_of(t.parameters(), instant{}) < before;
+        return raised || !may_run_on(p, t) ? arrival::moved : arrival::changed;
+    }
+    // The task is in the queue. False when it has to leave for that.
+    [[nodiscard]] bool take_over_in_place(processor& p, task& t) noexcept
+    {
+        auto guard = changes_lock_.lock(interrupts_);
+        if (t.parameters() != t.effective() || (many() && !t.wanted_affinity_.contains(number(p))))
+            return false;
+        t.changed_.store(false, std::memory_order_relaxed);
+        t.affinity_ = t.wanted_affinity_;
+        p.displaced_ |= t.urgent_;
+        return true;
     }
     void requeue_changed(processor& p, task& t, instant now) noexcept
     {
@@ -846,9 +860,14 @@ private:
             p.need_switch_.store(true, std::memory_order_relaxed); // reschedule() does it
             return;
         }
+        if (take_over_in_place(p, t)) {
+            if (many())
+                settle(p);
+            return;
+        }
         charge(p, now);
         quit(p, t);
-        t.arrival_ = arrival::moved;
+        t.arrival_ = take_over(p, t);
         admit(p, t, now);
     }
 
@@ -1074,11 +1093,11 @@ private:
         accept_mail(p);
         task& self = *p.current_;
         if (&self == &p.idle_) {
-        } else if (self.changed_.load(std::memory_order_relaxed)) {
+        } else if (self.changed_.load(std::memory_order_relaxed) && !take_over_in_place(p, self)) {
             quit(p, self);
-            take_over(self);
+            const arrival how = take_over(p, self);
             if (may_run_on(p, self)) // else finish_switch() sends it
-                join(p, self, arrival::moved, p.charged_until_);
+                join(p, self, why == departure::yielded ? arrival::moved : how, p.charged_until_);
         } else {
             if (p.turn_over_ && why == departure::preempted)
                 why = departure::turn_over;

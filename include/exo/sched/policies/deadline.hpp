@@ -200,7 +200,7 @@ public:
 
     void enqueue(entity& e, arrival how, instant now) noexcept
     {
-        if (how != arrival::moved || !e.active_)
+        if ((how != arrival::moved && how != arrival::changed) || !e.active_)
             e.wake(now, keeps_deadline(e, now));
         place(e, now);
     }

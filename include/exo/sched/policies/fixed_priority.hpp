@@ -54,10 +54,18 @@ public:
         duration left_{};
     };
 
-    void enqueue(entity& e, arrival, instant) noexcept
+    // Whose priority was lowered, by inheritance that ended or by a change, goes to the head, as on Linux and as rule 8
+    // of 2.8.4 has it for pthread_setschedprio(); behind the one that runs.
+    void enqueue(entity& e, arrival how, instant) noexcept
     {
         refill(e);
-        level(e.parameters_.priority).push_back(e);
+        queue& own = level(e.parameters_.priority);
+        if (how != arrival::changed)
+            own.push_back(e);
+        else if (running_ && running_->parameters_.priority == e.parameters_.priority)
+            own.insert_after(*running_, e);
+        else
+            own.push_front(e);
         std::uint64_t& word = occupied_[e.parameters_.priority / word_bits];
         const std::uint64_t bit = std::uint64_t{1} << (e.parameters_.priority % word_bits);
         if (!(word & bit))
