@@ -12,6 +12,13 @@ namespace {
 constexpr std::uint64_t futex_moment = 10'000'000;
 namespace operation = linux_abi::futex_operation;
 
+void check_would_deadlock(const result<>& outcome, std::uint64_t thread)
+{
+    REQUIRE(!outcome.has_value());
+    CHECK(outcome.error() == sched::errors::would_deadlock);
+    CHECK(outcome.error().context() == thread);
+}
+
 // Waits at data + 8 for a value of 0 with the bits of r12, then counts in the word behind.
 std::uint64_t add_futex_waiter(simulated_kernel& machine)
 {
@@ -123,6 +130,14 @@ TEST_CASE("a lock with an owner goes to the most urgent that waits, and its word
         CHECK(self.load<std::uint32_t>(data) == 1);
         CHECK(pi_call(self, operation::lock, data) == minus(posix::deadlk));
         CHECK(pi_call(self, operation::try_lock, data) == minus(posix::deadlk));
+        auto& kernel = machine.kernel();
+        auto& thread = kernel.current_thread();
+        const user_addr word{data};
+        const auto key = proc::futex_key_of(thread.process().image().space(), word, true);
+        REQUIRE(key.has_value());
+        const auto never = instant::never();
+        check_would_deadlock(kernel.inheriting_futexes().lock(thread, word, *key, never), 1);
+        check_would_deadlock(kernel.inheriting_futexes().try_lock(thread, word, *key), 1);
         for (std::uint64_t n = 1; n <= 3; ++n) {
             spawn(self, waits, 0, n);
             sleep_for(self, futex_moment);
@@ -266,6 +281,12 @@ TEST_CASE("two threads that wait for each other's lock are told")
         CHECK(pi_call(self, operation::lock, machine.data_begin() + 4) == 0);
         sleep_for(self, futex_moment);
         CHECK(pi_call(self, operation::lock, machine.data_begin()) == minus(posix::deadlk));
+        auto& thread = machine.kernel().current_thread();
+        const user_addr word{machine.data_begin()};
+        const auto key = proc::futex_key_of(thread.process().image().space(), word, true);
+        REQUIRE(key.has_value());
+        const auto outcome = machine.kernel().inheriting_futexes().lock(thread, word, *key, instant::never());
+        check_would_deadlock(outcome, static_cast<std::uint64_t>(self.call(nr::gettid)));
         CHECK(pi_call(self, operation::unlock, machine.data_begin() + 4) == 0);
         exit_thread(self);
     });

@@ -357,6 +357,7 @@ TEST_CASE("a thread that runs where it may no longer leaves before the call retu
         }
         CHECK(w.sched.set_affinity(self, cpus({3, 200})).error() == sched::errors::no_allowed_cpu_online);
         CHECK(w.sched.set_affinity(self, {}).error() == sched::errors::no_allowed_cpu_online);
+        CHECK(w.sched.set_affinity(self, {}).error().context() == 3);
         CHECK(w.sched.affinity(self) == cpus({1}));
     }, 0);
     w.run();

@@ -281,9 +281,9 @@ result<void> sys_sched_setaffinity(call<System>& c, std::int32_t id, std::uint32
             return fail(sched::errors::not_own_thread, static_cast<std::uint64_t>(id));
         const auto all = scheduler.all_cpus();
         if (proc::scheduling_of(t).policy == scheduling_policy::deadline && (wanted & all) != all)
-            return fail(sched::errors::deadline_needs_all_cpus, static_cast<std::uint64_t>(id));
+            return fail(sched::errors::deadline_needs_all_cpus, static_cast<std::uint64_t>(t.id()));
         if ((wanted & all).empty())
-            return fail(sched::errors::no_allowed_cpu_online);
+            return fail(sched::errors::no_allowed_cpu_online, scheduler.processors().size());
         return scheduler.set_affinity(t.task, wanted);
     });
 }

@@ -44,7 +44,7 @@ class inheriting_futex_table {
 public:
     explicit inheriting_futex_table(System& system) : system_{system} {}
 
-    // The calling thread has the lock from here on. Errors: sched::errors::would_deadlock, timed_out,
+    // The calling thread has the lock from here on. Errors: sched::errors::would_deadlock (of itself), timed_out,
     // interrupted_to_restart, no_process (of the number in the word), bad_address, out_of_memory.
     [[nodiscard]] result<> lock(thread_type& t, user_addr word, futex_key key, instant deadline)
     {
@@ -63,8 +63,7 @@ public:
             --f->waiters;
             drop_if_unused(b, *f);
             if (!acquired)
-                return fail(acquired.error() == errors::interrupted ? error{errors::interrupted_to_restart}
-                                                                    : acquired.error());
+                return fail(about(t, acquired.error()));
             if (EXO_TRY(std::move(taken)))
                 return {};
         }
@@ -78,7 +77,7 @@ public:
             for (;;) {
                 const auto value = EXO_TRY(read(word));
                 if ((value & futex_word::owner) == number(t))
-                    return fail(sched::errors::would_deadlock);
+                    return fail(sched::errors::would_deadlock, number(t));
                 const contended_futex* const f = b.find(key);
                 if ((value & futex_word::owner) != 0 || (f && f->lock.held()))
                     return fail(errors::would_block);
@@ -214,6 +213,13 @@ private:
             return fail(errors::bad_address, word.value());
         return value;
     }
+    // An error of the wait of `t`, as its caller is told.
+    static error about(const thread_type& t, error e)
+    {
+        if (e == sched::errors::would_deadlock)
+            return {sched::errors::would_deadlock, number(t)};
+        return e == errors::interrupted ? error{errors::interrupted_to_restart} : e;
+    }
     // False if the word holds something else.
     [[nodiscard]] result<bool> exchange(user_addr word, std::uint32_t expected, std::uint32_t desired)
     {
@@ -244,7 +250,7 @@ private:
             const auto value = EXO_TRY(read(word));
             const std::uint32_t owner = value & futex_word::owner;
             if (owner == number(t))
-                return fail(sched::errors::would_deadlock);
+                return fail(sched::errors::would_deadlock, number(t));
             contended_futex* const found = b.find(key);
             if (found && found->lock.held()) {
                 ++found->waiters;

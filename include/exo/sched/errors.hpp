@@ -43,7 +43,7 @@ inline constexpr error_kind empty_affinity{
     "thread", "name at least one CPU"};
 inline constexpr error_kind no_allowed_cpu_online{
     "sched", "no_allowed_cpu_online", "none of the allowed CPUs is online", posix::inval, severity::caller,
-    recovery::fix_input, "thread", "add a CPU that is online to the set, or bring one of the set online"};
+    recovery::fix_input, "CPUs", "add a CPU that is online to the set, or bring one of the set online"};
 inline constexpr error_kind no_such_cpu{
     "sched", "no_such_cpu", "no CPU has this number", posix::inval, severity::caller, recovery::fix_input, "CPU",
     "count the CPUs of the topology first"};

@@ -55,7 +55,7 @@ public:
     ~inheriting_mutex() { EXO_CHECK(!held()); }
 
     // Errors: would_deadlock, when the holder waits, perhaps through others, for the calling thread, or is it, or
-    // through more than inheritance::longest_chain; timed_out.
+    // through more than inheritance::longest_chain; timed_out. Threads have no numbers here, so there is no context.
     result<guard> lock(Scheduler& scheduler, instant deadline = instant::never())
     {
         return take(scheduler, deadline, false);

@@ -424,11 +424,12 @@ public:
             return static_cast<task*>(nullptr);
         });
     }
-    // Of the CPUs in `cpus` those count that exist; the rest may be there or not. Errors: no_allowed_cpu_online.
+    // Of the CPUs in `cpus` those count that exist; the rest may be there or not. Errors: no_allowed_cpu_online
+    // (context: how many exist).
     [[nodiscard]] result<void> set_affinity(task& t, const cpu_set& cpus) noexcept
     {
         if ((cpus & all_cpus()).empty()) {
-            const error e{errors::no_allowed_cpu_online};
+            const error e{errors::no_allowed_cpu_online, processors_.size()};
             count(e);
             return fail(e);
         }
