@@ -456,6 +456,11 @@ TEST_CASE("All memory, and all to come, can be locked")
     CHECK(s->statistics().locked_pages == 0);
     CHECK(s->map(at(base + 30 * page, 1)));
     CHECK(s->statistics().resident_pages == 7);
+
+    // What cannot be there keeps nothing behind it from being there.
+    CHECK(s->map(at(base - 2 * page, 1, mm::protection::none)));
+    CHECK(s->lock_everything(locking::at_once, locking::none));
+    CHECK(s->statistics().resident_pages == 8);
 }
 
 TEST_CASE("Limits of a space hold for whatever makes it larger, and what is replaced does not count")

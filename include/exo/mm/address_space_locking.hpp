@@ -47,7 +47,10 @@ result<> address_space<Memory>::lock_everything(std::optional<locking> present, 
         }
     }
     if (present == locking::at_once)
-        (void)populate(everything());
+        (void)for_each_part(everything(), [this](const region_info&, virt_range part) -> result<> {
+            (void)populate(part);
+            return {};
+        });
     return {};
 }
 
