@@ -15,8 +15,6 @@ using mm::placement;
 using mm::protection;
 using format = x86_64::paging_4_level;
 
-constexpr std::uint64_t large = 512 * page;
-
 template <class Format>
 struct large_world : world<Format, greedy> {
     using space = typename world<Format, greedy>::space;
@@ -179,54 +177,6 @@ TEST_CASE_TEMPLATE("A large page that is split is forgotten by all before its pa
         CHECK(*w.load(*s, base + 9 * page) == 0);
         w.deactivate(*s);
     });
-}
-
-TEST_CASE("Wherever memory runs out, a large page stays as it was")
-{
-    for (const bool forked : {false, true})
-        for (int operation = 0; operation < 5; ++operation)
-            for (std::size_t failing = 1;; ++failing) {
-                CAPTURE(forked);
-                CAPTURE(operation);
-                CAPTURE(failing);
-                large_world<format> w;
-                auto s = w.with_large_pages(2);
-                auto other = forked ? *s->fork() : ref<large_world<format>::space>{};
-                w.activate(*s);
-                std::vector<large_world<format>::space*> spaces{s.get()};
-                if (other)
-                    spaces.push_back(other.get());
-                const auto resident = s->statistics().resident_pages;
-                w.failing.fail_nth(failing);
-                const auto got = [&]() -> result<> {
-                    switch (operation) {
-                    case 0:
-                        return s->unmap(pages(base + 3 * page, 1000));
-                    case 1:
-                        return s->protect(pages(base + 3 * page, 1000), mm::user_read);
-                    case 2:
-                        return s->discard(pages(base, 600));
-                    case 3: {
-                        const auto done = s->handle_fault(base + page, access::write);
-                        return done ? result<>{} : fail(done.error());
-                    }
-                    default: {
-                        const auto child = s->fork();
-                        return child ? result<>{} : fail(child.error());
-                    }
-                    }
-                }();
-                w.failing.stop();
-                w.check_counts(spaces);
-                CHECK(w.load(*s, base + 2 * page));
-                CHECK(w.store(*s, base, 1));
-                w.check_counts(spaces);
-                s->deactivate();
-                if (got)
-                    break;
-                CHECK(got.error() == errors::out_of_memory);
-                CHECK(s->statistics().resident_pages == resident);
-            }
 }
 
 TEST_CASE("Large pages are for big memory while much is free, or for who asks, and never for who declines")

@@ -10,6 +10,7 @@
 namespace space_test {
 
 constexpr std::uint64_t page = page_size;
+constexpr std::uint64_t large = 512 * page;
 constexpr virt_addr base{0x4000'0000};
 
 inline virt_range pages(virt_addr begin, std::uint64_t count) { return virt_range::of_size(begin, count * page); }

@@ -113,7 +113,8 @@ public:
     [[nodiscard]] result<virt_addr> set_brk(virt_addr end, const space_limits& limits = {});
 
     // Makes the page at `a` accessible in the way tried, or says why not: no_region, access_denied, beyond_end
-    // (SIGBUS), out_of_memory, or the pager's error. An access that the tables allow by now is spurious, and a success.
+    // (SIGBUS), out_of_memory, or the pager's error; a stack that grew for it stays so. An access that the tables allow
+    // by now is spurious, and a success.
     [[nodiscard]] result<fault_kind> handle_fault(virt_addr a, access tried);
     // Has the pages of a range there, as if each had been accessed. Errors: as handle_fault; pages before it stay.
     [[nodiscard]] result<> populate(virt_range range, access tried);
