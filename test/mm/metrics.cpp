@@ -3,10 +3,12 @@
 #include <doctest/doctest.h>
 
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/mm/metrics.hpp>
+#include <exo/mm/shared_memory.hpp>
 
 #include "space_world.hpp"
 
@@ -14,8 +16,8 @@ using namespace exo;
 
 namespace {
 
-struct counted : space_test::world<x86_64::paging_4_level> {
-    counted() : world{1024} { registry.add(source); }
+struct counted : space_test::world<x86_64::paging_4_level, space_test::large_if_wanted> {
+    explicit counted(std::size_t frames = 1024) : world{frames} { registry.add(source); }
     [[nodiscard]] std::uint64_t count(std::string_view name) { return registry.value(name).value(); }
 
     using memory_system = decltype(world::memory);
@@ -51,6 +53,70 @@ TEST_CASE("frames allocated, freed, free by zone and cached, and what the caches
     w.frames_.drain_caches();
     CHECK(w.count("exo_mm_frame_cache_drains_total") == 1);
     CHECK(w.count("exo_mm_frames_cached") == 0);
+}
+
+TEST_CASE("what was done for faults, forks, large pages and want of memory is counted by name, each on its own")
+{
+    using mm::access;
+    struct : mm::reclaimable {
+        std::size_t reclaim(std::size_t) noexcept override { return std::exchange(held, 0); }
+        std::size_t held{15};
+    } holder;
+    counted w{4096};
+    auto s = w.make_space();
+    constexpr virt_addr base{0x4000'0000}, common = base + 32 * page_size, large = base + 512 * page_size;
+    const auto fault = [](auto& space, virt_addr first, std::uint64_t count, access tried) {
+        for (std::uint64_t i = 0; i < count; ++i)
+            CHECK(space->handle_fault(first + i * page_size, tried));
+    };
+
+    mm::map_request request{.address = base, .length = 20 * page_size, .where = mm::placement::fixed};
+    CHECK(s->map(request));
+    fault(s, base, 11, access::write); // zeros
+    fault(s, base, 5, access::write);  // there already
+    request.address = common;
+    request.kind = mm::sharing::shared;
+    request.backing = *mm::shared_memory::create(w.heap_, w.pages, w.parker, request.length);
+    CHECK(s->map(std::move(request)));
+    fault(s, common, 7, access::read);
+    fault(s, common, 6, access::write);
+
+    request = {.address = large, .length = 1024 * page_size, .where = mm::placement::fixed};
+    CHECK(s->map(request));
+    CHECK(
+        s->advise({large, large + 1024 * page_size}, [](mm::region_advice& a) { a.large = mm::large_pages::wanted; }));
+    fault(s, large, 1, access::write);
+    fault(s, large + 512 * page_size, 1, access::write);
+    CHECK(s->unmap({large, large + page_size}));
+
+    {
+        auto child = *s->fork();
+        fault(child, base, 4, access::write); // tables of three levels
+    }
+    fault(s, base, 8, access::write);
+    for (int i = 0; i < 8; ++i)
+        CHECK(s->fork());
+
+    w.memory.reclaimer.add(w.parker, holder);
+    for (int i = 0; i < 10; ++i)
+        (void)w.memory.reclaimer.reclaim(w.parker);
+    w.memory.reclaimer.remove(w.parker, holder);
+    w.memory.counters().out_of_memory_kills.add(12);
+
+    CHECK(w.count("exo_mm_faults_demand_zero_total") == 11 + 2);
+    CHECK(w.count("exo_mm_faults_spurious_total") == 5);
+    CHECK(w.count("exo_mm_faults_paged_in_total") == 7);
+    CHECK(w.count("exo_mm_faults_made_writable_total") == 6);
+    CHECK(w.count("exo_mm_faults_copied_total") == 4);
+    CHECK(w.count("exo_mm_faults_reused_total") == 8);
+    CHECK(w.count("exo_mm_tables_unshared_total") == 3);
+    CHECK(w.count("exo_mm_pages_filled_ahead_total") == 0);
+    CHECK(w.count("exo_mm_large_pages_filled_total") == 2);
+    CHECK(w.count("exo_mm_large_pages_split_total") == 1);
+    CHECK(w.count("exo_mm_forks_total") == 1 + 8);
+    CHECK(w.count("exo_mm_reclaims_total") == 10);
+    CHECK(w.count("exo_mm_frames_reclaimed_total") == 15);
+    CHECK(w.count("exo_mm_out_of_memory_kills_total") == 12);
 }
 
 } // namespace

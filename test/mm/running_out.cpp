@@ -22,13 +22,6 @@ using mm::access;
 using mm::protection;
 using mm::sharing;
 
-struct large_if_wanted : one_page_each {
-    static bool wants_large(const mm::region& r, virt_range, mm::memory_left) noexcept
-    {
-        return r.advice.large == mm::large_pages::wanted;
-    }
-};
-
 constexpr virt_addr plain_at{base};
 constexpr std::uint64_t plain_pages = 1600;
 constexpr virt_addr large_at{base + 4 * large};

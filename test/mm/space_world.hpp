@@ -203,6 +203,13 @@ struct greedy {
 };
 static_assert(mm::FillPolicy<greedy>);
 
+struct large_if_wanted : one_page_each {
+    static bool wants_large(const mm::region& r, virt_range, mm::memory_left) noexcept
+    {
+        return r.advice.large == mm::large_pages::wanted;
+    }
+};
+
 template <class Format, mm::FillPolicy Fill = one_page_each>
 struct world {
     using machine_type = sim::machine<Format>;
