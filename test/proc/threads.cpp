@@ -646,8 +646,13 @@ TEST_CASE("threads count for RLIMIT_NPROC")
         CHECK(self.call(nr::setuid, 1000) == 0);
         CHECK(spawn(self, waits) > 0);
         CHECK(spawn(self, waits) > 0);
+        const auto refused = [&] {
+            return machine.kernel().metrics().value("exo_sched_errors_total{severity=\"caller\"}").value();
+        };
+        const auto before = refused();
         CHECK(spawn(self, waits) == minus(posix::again));
         CHECK(self.call(nr::fork) == minus(posix::again));
+        CHECK(refused() == before + 2);
         self.exit(0);
     });
     run_to_end(machine, [&](view& self) {

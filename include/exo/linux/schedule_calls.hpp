@@ -30,7 +30,8 @@ template <class System, class T>
     return outcome;
 }
 
-// Calls act(process, thread), which returns a result, with the process's lock held. Errors: no_process; act's.
+// Calls act(process, thread), which returns a result, with the process's lock held. Errors: sched::errors::no_thread;
+// act's.
 template <class System, class Act>
 auto with_thread(call<System>& c, std::int32_t id, Act act) -> decltype(act(c.process, c.thread))
 {
@@ -44,7 +45,7 @@ auto with_thread(call<System>& c, std::int32_t id, Act act) -> decltype(act(c.pr
     if (auto* const t = c.system.processes().find_thread(table, id))
         return on(*t);
     return counted(c,
-                   decltype(act(c.process, c.thread)){fail(proc::errors::no_process, static_cast<std::uint64_t>(id))});
+                   decltype(act(c.process, c.thread)){fail(sched::errors::no_thread, static_cast<std::uint64_t>(id))});
 }
 
 namespace schedule_flag {

@@ -16,9 +16,6 @@ inline constexpr error_kind no_process{"proc", "no_process", "no such process", 
                                        recovery::fix_input};
 inline constexpr error_kind no_child{"proc", "no_child", "no such child", posix::child, severity::caller,
                                      recovery::fix_input};
-// Context: the limit.
-inline constexpr error_kind too_many_processes{"proc", "too_many_processes", "no process number or slot is left",
-                                               posix::again, severity::degraded, recovery::back_off};
 inline constexpr error_kind signal_queue_full{"proc", "signal_queue_full", "the target's signal queue is full",
                                               posix::again, severity::expected, recovery::back_off};
 // Context: bytes of arguments and environment.

@@ -15,6 +15,7 @@
 #include <exo/proc/scheduling.hpp>
 #include <exo/proc/signal.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/sched/errors.hpp>
 
 namespace exo::proc {
 
@@ -29,13 +30,18 @@ struct fork_request {
     user_addr clear_id_at_exit{};
 };
 
+// Whether the user of `parent` may have one thread more. Errors: sched::errors::too_many_threads_of_user.
 template <class System>
-[[nodiscard]] bool may_have_another_process(process<System>& parent)
+[[nodiscard]] result<> check_thread_limit(process<System>& parent)
 {
     const auto limit = parent.limits[resource::processes].soft;
     const id_set user = parent.user_ids();
-    return user.effective == 0 || limit == resource_limit::unlimited ||
-           parent.system().processes().count_of_user(user.real) < limit;
+    if (user.effective == 0 || limit == resource_limit::unlimited ||
+        parent.system().processes().count_of_user(user.real) < limit)
+        return {};
+    const error e{sched::errors::too_many_threads_of_user, limit};
+    parent.system().scheduler().count(e);
+    return fail(e);
 }
 
 // What a new thread has of the one that makes it, whose registers the CPU holds.
@@ -56,16 +62,15 @@ void inherit_registers(thread<System>& parent, thread<System>& child, const type
 }
 
 // A process like `parent`, with `child_frame` as the first thing its thread does in user mode. It runs from here on.
-// `announce(child)` is called before that, with its number known. Errors: out_of_memory, too_many_processes;
-// announce's, sched::errors::deadline_fork.
+// `announce(child)` is called before that, with its number known. Errors: out_of_memory, check_thread_limit's,
+// announce's, sched::errors::too_many_threads, sched::errors::deadline_fork.
 template <class System, class Announce>
 [[nodiscard]] result<process_id> fork_process(thread<System>& parent_thread, const typename System::frame& child_frame,
                                               const fork_request& request, Announce announce)
 {
     System& system = parent_thread.system();
     process<System>& parent = parent_thread.process();
-    if (!may_have_another_process(parent))
-        return fail(errors::too_many_processes);
+    EXO_TRY(check_thread_limit(parent));
     const auto scheduling = EXO_TRY(inherited_scheduling(parent_thread));
 
     auto child = ref<process<System>>::adopt(EXO_TRY(new_object<process<System>>(system.heap(), system)));

@@ -87,7 +87,7 @@ public:
         });
     }
 
-    // Errors: not_permitted (it is another's), invalid_argument (so says the kernel), bad_address.
+    // Errors: sched::errors::not_owner, invalid_argument (the kernel knows another owner), bad_address.
     [[nodiscard]] result<> unlock(thread_type& t, user_addr word, futex_key key)
     {
         bucket& b = bucket_of(key);
@@ -96,7 +96,8 @@ public:
             for (;;) {
                 const auto value = EXO_TRY(read(word));
                 if (said ? value != *said : (value & futex_word::owner) != number(t))
-                    return said ? fail(errors::invalid_argument, value) : fail(errors::not_permitted, value);
+                    return said ? fail(errors::invalid_argument, value)
+                                : fail(sched::errors::not_owner, value & futex_word::owner);
                 contended_futex* f = b.find(key);
                 if (f && f->owner && f->owner != &t)
                     return fail(errors::invalid_argument, value);

@@ -12,9 +12,9 @@
 #include <exo/base/ref.hpp>
 #include <exo/base/result.hpp>
 #include <exo/base/tree.hpp>
-#include <exo/proc/errors.hpp>
 #include <exo/proc/process.hpp>
 #include <exo/proc/thread.hpp>
+#include <exo/sched/errors.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/spin_lock.hpp>
 
@@ -32,7 +32,8 @@ public:
 
     [[nodiscard]] guard lock() { return lock_.lock(system_.interrupts()); }
 
-    // Gives `p` a number of its own and takes over the reference. Errors: too_many_processes, and then nothing changed.
+    // Gives `p` a number of its own and takes over the reference. Errors: sched::errors::too_many_threads, and then
+    // nothing changed.
     [[nodiscard]] result<> insert(guard&, ref<process_type>& p)
     {
         p->id_ = EXO_TRY(find_unused());
@@ -147,7 +148,7 @@ private:
             if (!in_use(candidate))
                 return candidate;
         }
-        return fail(errors::too_many_processes, process_id_limit);
+        return fail(sched::errors::too_many_threads, process_id_limit);
     }
     [[nodiscard]] bool in_use(process_id id) const
     {

@@ -24,16 +24,16 @@ struct spawn_request {
 };
 
 // A thread beside `parent`, with `frame` as the first thing it does in user mode. It runs from here on.
-// `announce(thread)` is called before that, with its number known. Errors: out_of_memory, too_many_processes,
-// interrupted (the process is ending, or is about to be another program), sched::errors::deadline_fork.
+// `announce(thread)` is called before that, with its number known. Errors: out_of_memory, check_thread_limit's,
+// interrupted (the process is ending, or is about to be another program), sched::errors::too_many_threads,
+// sched::errors::deadline_fork.
 template <class System, class Announce>
 [[nodiscard]] result<process_id> spawn_thread(thread<System>& parent, const typename System::frame& frame,
                                               const spawn_request& request, Announce announce)
 {
     System& system = parent.system();
     process<System>& p = parent.process();
-    if (!may_have_another_process(p))
-        return fail(errors::too_many_processes);
+    EXO_TRY(check_thread_limit(p));
     const auto scheduling = EXO_TRY(inherited_scheduling(parent));
 
     auto* t = EXO_TRY(thread<System>::create(p, &thread<System>::enter_user_mode));

@@ -12,44 +12,19 @@ using namespace exo::errors;
 // How many there may be.
 inline constexpr error_kind too_many_threads{
     "sched", "too_many_threads", "the system has all the threads that it can have", posix::again, severity::degraded,
-    recovery::back_off, "limit", "let threads end before more are made, or give the system a higher limit"};
-inline constexpr error_kind too_many_threads_of_process{
-    "sched", "too_many_threads_of_process", "the process has all the threads that it may have", posix::again,
-    severity::caller, recovery::give_up, "limit", "join threads of this process, or let a pool of them take the work"};
+    recovery::back_off, "limit", "let threads end before more are made"};
 inline constexpr error_kind too_many_threads_of_user{
     "sched", "too_many_threads_of_user", "the user has all the threads that it may have", posix::again,
     severity::caller, recovery::give_up, "limit", "end processes of this user, or raise its RLIMIT_NPROC"};
-inline constexpr error_kind no_stack{
-    "sched", "no_stack", "no memory for the kernel stack of a thread", posix::nomem, severity::degraded,
-    recovery::reclaim_memory, "bytes", "reclaim memory and start the thread again"};
 
-// In which state a thread is.
 inline constexpr error_kind no_thread{
     "sched", "no_thread", "no such thread", posix::srch, severity::caller, recovery::fix_input, "thread",
     "read the number again from who made the thread"};
-inline constexpr error_kind thread_ended{
-    "sched", "thread_ended", "the thread has ended", posix::srch, severity::expected, recovery::give_up, "thread",
-    "drop what refers to the thread"};
-inline constexpr error_kind not_started{
-    "sched", "not_started", "the thread has not been started", posix::inval, severity::caller, recovery::fix_input,
-    "thread", "start the thread before it is woken or moved"};
-inline constexpr error_kind already_started{
-    "sched", "already_started", "the thread was started before", posix::busy, severity::caller, recovery::fix_input,
-    "thread", "make a new thread for each start"};
 
 // Where a thread may run.
-inline constexpr error_kind empty_affinity{
-    "sched", "empty_affinity", "the set of allowed CPUs is empty", posix::inval, severity::caller, recovery::fix_input,
-    "thread", "name at least one CPU"};
 inline constexpr error_kind no_allowed_cpu_online{
     "sched", "no_allowed_cpu_online", "none of the allowed CPUs is online", posix::inval, severity::caller,
     recovery::fix_input, "CPUs", "add a CPU that is online to the set, or bring one of the set online"};
-inline constexpr error_kind no_such_cpu{
-    "sched", "no_such_cpu", "no CPU has this number", posix::inval, severity::caller, recovery::fix_input, "CPU",
-    "count the CPUs of the topology first"};
-inline constexpr error_kind cpu_offline{
-    "sched", "cpu_offline", "the CPU does not run threads now", posix::busy, severity::expected, recovery::back_off,
-    "CPU", "send the thread to a CPU that is online"};
 inline constexpr error_kind deadline_affinity{
     "sched", "deadline_affinity", "a thread that is kept from CPUs cannot become one of deadlines",
     posix::perm, severity::caller, recovery::give_up, "thread",
@@ -63,15 +38,9 @@ inline constexpr error_kind deadline_needs_all_cpus{
 inline constexpr error_kind unknown_policy{
     "sched", "unknown_policy", "no scheduling policy has this number", posix::inval, severity::caller,
     recovery::fix_input, "policy", "choose one of the SCHED_ constants"};
-inline constexpr error_kind policy_not_here{
-    "sched", "policy_not_here", "the run queues were built without this policy", posix::inval, severity::caller,
-    recovery::give_up, "policy", "name the policy in the run queue's template arguments"};
 inline constexpr error_kind priority_out_of_range{
     "sched", "priority_out_of_range", "the policy has no such priority", posix::inval, severity::caller,
     recovery::fix_input, "priority", "ask sched_get_priority_min and sched_get_priority_max"};
-inline constexpr error_kind nice_out_of_range{
-    "sched", "nice_out_of_range", "there is no such nice value", posix::inval, severity::caller, recovery::fix_input,
-    "nice", "choose between -20 and 19"};
 inline constexpr error_kind attributes_size{
     "sched", "attributes_size", "the structure of attributes has another size than is known here", posix::toobig,
     severity::caller, recovery::shrink_request, "known bytes", "pass the size that came back, the rest zero"};
@@ -119,17 +88,8 @@ inline constexpr error_kind admission_undecided{
 inline constexpr error_kind deadline_fork{
     "sched", "deadline_fork", "what a deadline thread was admitted with does not serve two", posix::again,
     severity::caller, recovery::fix_input, "thread", "set SCHED_FLAG_RESET_ON_FORK on the parent"};
-inline constexpr error_kind deadline_missed{
-    "sched", "deadline_missed", "a thread still had work at its deadline", posix::timedout, severity::degraded,
-    recovery::shrink_request, "ns late", "take load from the CPU, or allow the thread more time"};
-inline constexpr error_kind runtime_overrun{
-    "sched", "runtime_overrun", "a thread used up its runtime and waits for its next period", posix::again,
-    severity::expected, recovery::back_off, "thread", "ask for a runtime that covers the longest job"};
 
 // Others are in the way.
-inline constexpr error_kind inbox_contended{
-    "sched", "inbox_contended", "other CPUs kept changing the inbox", posix::again, severity::expected, recovery::retry,
-    "attempts", "send to another CPU, or again after a pause"};
 inline constexpr error_kind would_deadlock{
     "sched", "would_deadlock", "the wait would never end: its threads wait for each other", posix::deadlk,
     severity::caller, recovery::fix_input, "thread", "take the locks in one order everywhere"};
