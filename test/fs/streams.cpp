@@ -3,6 +3,7 @@
 #include "world.hpp"
 
 #include <thread>
+#include <utility>
 
 #include <exo/fs/descriptor_table.hpp>
 #include <exo/fs/pipe.hpp>
@@ -259,6 +260,8 @@ TEST_CASE("poll wakes when any of several files becomes ready")
         poll_set nothing{w.heap, w.parker};
         w.parker.interrupt(w.parker.current());
         interrupted = errno_of(nothing.wait([] { return false; }));
+        bool ready = false;
+        CHECK(nothing.wait([&] { return std::exchange(ready, true); })); // it became ready before the interruption
     }}.join();
     CHECK(interrupted == posix::intr);
 }

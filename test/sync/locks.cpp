@@ -223,6 +223,21 @@ TEST_CASE("a wait ends by its condition, its deadline or an interruption, and sa
     queue.wait(parker, [&] { return ++looks == 5; }); // and this one ignores it
 }
 
+TEST_CASE("what became true before the interruption ends the wait, even if it did just after the waiter looked")
+{
+    told parker;
+    sync::wait_queue queue;
+    bool ended = false;
+    int looks = 0;
+    CHECK(queue.wait_interruptible(parker, [&] {
+        const bool seen = ended;
+        if (++looks == 2) // on the queue already; a child ends and signals its parent now
+            ended = parker.interrupt = true;
+        return seen;
+    }).has_value());
+    CHECK(parker.parks == 0);
+}
+
 TEST_CASE("a condition that sleeps itself does not swallow the wake-up of the queue around it")
 {
     told parker;

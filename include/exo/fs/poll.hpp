@@ -63,8 +63,8 @@ public:
         watched_.push_back(**made);
     }
 
-    // Returns once `condition()` is true: it polls the files again, without a table. Errors: interrupted, timed_out,
-    // out_of_memory.
+    // Returns once `condition()` is true: it polls the files again, without a table, and once more after an
+    // interruption. Errors: interrupted, timed_out, out_of_memory.
     template <std::predicate Condition>
     [[nodiscard]] result<> wait(Condition condition, instant deadline = instant::never())
     {
@@ -74,7 +74,7 @@ public:
             if (out_of_memory_)
                 return fail(errors::out_of_memory, sizeof(watched));
             if (parker_.interrupted())
-                return fail(errors::interrupted);
+                return condition() ? result<>{} : fail(errors::interrupted);
             if (deadline != instant::never() && parker_.now() >= deadline)
                 return fail(errors::timed_out);
             parker_.park(deadline);

@@ -45,7 +45,8 @@ public:
         return sleep(parker, condition, deadline, false);
     }
 
-    // The same, given up when the thread is interrupted. Errors: interrupted, timed_out; none if the condition holds.
+    // The same, given up when the thread is interrupted and the condition still does not hold. Errors: interrupted,
+    // timed_out.
     template <std::predicate Condition>
     [[nodiscard]] result<> wait_interruptible(any_parker& parker, Condition condition,
                                               instant deadline = instant::never())
@@ -133,7 +134,9 @@ private:
             if (condition())
                 break;
             if (interruptible && parker.interrupted()) {
-                outcome = fail(errors::interrupted);
+                // Who interrupts may have made it true first, as a child does that ends and then signals.
+                if (!condition())
+                    outcome = fail(errors::interrupted);
                 break;
             }
             if (deadline != instant::never() && parker.now() >= deadline) {

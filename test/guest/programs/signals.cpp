@@ -29,6 +29,15 @@ void install(int number, int flags)
     sigaction(number, &action, nullptr);
 }
 
+// SIGCHLD may interrupt the wait, on Linux also when it tells of the child that is waited for.
+int wait_for(pid_t child, int options = 0)
+{
+    int status = 0;
+    while (waitpid(child, &status, options) == -1 && errno == EINTR) {
+    }
+    return status;
+}
+
 void check(const char* what, bool holds) { printf("%s: %s\n", what, holds ? "yes" : "NO"); }
 
 } // namespace
@@ -64,14 +73,16 @@ int main()
     pid_t child = fork();
     if (child == 0) {
         const timespec pause{0, 20'000'000};
-        nanosleep(&pause, nullptr);
-        kill(parent, SIGUSR2);
-        _exit(0);
+        for (;;) { // the first may come before the parent reads
+            nanosleep(&pause, nullptr);
+            kill(parent, SIGUSR2);
+        }
     }
     char byte = 0;
     errno = 0;
     check("a read without SA_RESTART is interrupted", read(ends[0], &byte, 1) == -1 && errno == EINTR);
-    waitpid(child, nullptr, 0);
+    kill(child, SIGKILL);
+    wait_for(child);
 
     install(SIGUSR2, SA_RESTART);
     child = fork();
@@ -85,16 +96,14 @@ int main()
         _exit(0);
     }
     check("one with SA_RESTART goes on", read(ends[0], &byte, 1) == 1 && byte == 'x');
-    waitpid(child, nullptr, 0);
+    wait_for(child);
 
     install(SIGCHLD, 0);
     caught = 0;
     child = fork();
     if (child == 0)
         _exit(5);
-    int status = 0;
-    while (waitpid(child, &status, 0) == -1 && errno == EINTR) {
-    }
+    int status = wait_for(child);
     check("SIGCHLD tells of the child's end", caught == SIGCHLD && caught_code == CLD_EXITED);
     check("wait reports its status", WIFEXITED(status) && WEXITSTATUS(status) == 5);
 
@@ -109,7 +118,7 @@ int main()
         (void)!write(ends[1], "x", 1);
         _exit(0);
     }
-    waitpid(child, &status, 0);
+    status = wait_for(child);
     check("and SIGPIPE ends who does not ignore it", WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
 
     child = fork();
@@ -117,11 +126,10 @@ int main()
         raise(SIGSTOP);
         _exit(6);
     }
-    waitpid(child, &status, WUNTRACED);
+    status = wait_for(child, WUNTRACED);
     check("a stopped child is reported", WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
     kill(child, SIGCONT);
-    while (waitpid(child, &status, 0) == -1 && errno == EINTR) {
-    }
+    status = wait_for(child);
     check("and goes on with SIGCONT", WIFEXITED(status) && WEXITSTATUS(status) == 6);
 
     install(SIGSEGV, SA_RESETHAND);
@@ -130,7 +138,7 @@ int main()
         *reinterpret_cast<volatile int*>(0x123450) = 1;
         _exit(0);
     }
-    waitpid(child, &status, 0);
+    status = wait_for(child);
     check("a fault with SA_RESETHAND ends at the second time", WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
     return 0;
 }
