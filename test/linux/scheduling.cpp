@@ -438,6 +438,9 @@ TEST_CASE("a thread that uses up its runtime waits for its next period, and hear
         CHECK(metric("exo_sched_deadline_throttles_total") == 4);
         CHECK(metric("exo_sched_deadline_misses_total") == 0);
         CHECK(metric("exo_sched_queue_length{class=\"deadline\"}") == 0);
+        const auto overrun = metric("exo_sched_errors_total{severity=\"caller\"}");
+        CHECK(self.call(nr::sched_yield) == 0); // the job took too much, which is no error of the call
+        CHECK(metric("exo_sched_errors_total{severity=\"caller\"}") == overrun + 1);
         {
             const auto text = file(self, "/proc/self/sched");
             CHECK(text.starts_with("sh (1, #threads: 1)\n---"));

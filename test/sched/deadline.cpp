@@ -394,6 +394,40 @@ TEST_CASE("an activation that lasts beyond its deadline is a miss, counted once"
     policy.dequeue(b);
 }
 
+TEST_CASE("who ends a job is told how it went, once: on time, late, or only with more than its runtime")
+{
+    deadline policy;
+    deadline::entity e;
+    e.set(units(4, 6, 10));
+    const auto runs = [&](std::int64_t from, std::int64_t to) {
+        CHECK(policy.pick(at(from)) == &e);
+        return policy.tick(e, at(to) - at(from), at(to));
+    };
+    policy.enqueue(e, arrival::created, at(0));
+    CHECK(!runs(0, 3));
+    policy.requeue(e, departure::yielded, at(3));
+    CHECK(e.take_outcome().has_value());
+
+    CHECK(!runs(15, 17)); // its deadline was 16
+    policy.requeue(e, departure::yielded, at(17));
+    CHECK(e.take_outcome().error() == error{sched::errors::deadline_missed, unit});
+    CHECK(e.take_outcome().has_value());
+
+    CHECK(runs(20, 24));
+    policy.requeue(e, departure::turn_over, at(24));
+    CHECK(!runs(30, 31));
+    policy.requeue(e, departure::yielded, at(31));
+    CHECK(e.take_outcome().error() == error{sched::errors::runtime_overrun, 4 * unit});
+
+    CHECK(!runs(47, 48)); // late, but it sleeps: the job that begins when it wakes has nothing of that
+    policy.dequeue(e);
+    policy.enqueue(e, arrival::woken, at(60));
+    CHECK(!runs(60, 61));
+    policy.requeue(e, departure::yielded, at(61));
+    CHECK(e.take_outcome().has_value());
+    policy.dequeue(e);
+}
+
 TEST_CASE("yield gives up what is left until the next period")
 {
     cpu c;

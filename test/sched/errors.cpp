@@ -33,6 +33,9 @@ const error_kind* const kinds[] = {&too_many_threads,
                                    &demand_too_high,
                                    &admission_undecided,
                                    &deadline_fork,
+                                   &deadline_missed,
+                                   &runtime_overrun,
+                                   &inbox_contended,
                                    &would_deadlock,
                                    &not_owner};
 

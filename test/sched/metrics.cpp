@@ -8,9 +8,12 @@
 
 #include <exo/sched/errors.hpp>
 #include <exo/sched/inheriting_mutex.hpp>
+#include <exo/sched/policies/deadline.hpp>
 #include <exo/sched/policies/fair.hpp>
 #include <exo/sched/policies/fixed_priority.hpp>
 #include <exo/sched/policies/round_robin.hpp>
+#include <exo/sched/policies/throttled.hpp>
+#include <exo/sched/queue_metrics.hpp>
 #include <exo/sched/run_queue.hpp>
 #include <exo/trace/prometheus.hpp>
 #include <exo/trace/registry.hpp>
@@ -287,10 +290,53 @@ TEST_CASE("metrics: errors by severity")
     CHECK(moved["errors_total{severity=\"expected\"}"] == 1);
     w.sched.count(sched::errors::too_many_threads);
     CHECK(moved["errors_total{severity=\"degraded\"}"] == 1);
-    CHECK(moved["errors_total{severity=\"critical\"}"] == 0);
+    static constexpr error_kind grave{"test",           "grave", "it cannot go on", posix::io, severity::critical,
+                                      recovery::give_up};
+    w.sched.count(grave);
+    CHECK(moved["errors_total{severity=\"critical\"}"] == 1);
     CHECK(moved["errors_total{severity=\"caller\"}"] == 1);
     start(w, *w.threads[0]);
     w.run();
+}
+
+TEST_CASE("metrics: classes, idle time, and a deadline that is missed because nobody asked for admission")
+{
+    using real_time = sched::throttled<sched::fixed_priority>;
+    using queues = sched::run_queue<sched::deadline, real_time, sched::fair>;
+    using world = sched_test::world<queues>;
+    world w;
+    auto scheduler = w.sched.make_metrics_source();
+    trace::table_source<world::scheduler::processor> classes{
+        sched::queue_metrics<world::scheduler::processor, real_time>::table, w.processors[0]};
+    trace::registry registry;
+    registry.add(scheduler);
+    registry.add(classes);
+    const auto value = [&](const char* name) { return registry.value(std::string{"exo_sched_"} + name).value(); };
+
+    for (int i = 0; i < 2; ++i) {
+        world::thread& t = w.make("periodic", [&w, &value, i] {
+            auto& self = *w.sched.current();
+            CHECK(value("queue_length{class=\"deadline\"}") == (i == 0 ? 1 : 0));
+            w.machine.spend(microseconds(2900));
+            const auto went = sched::wait_period(w.sched, self);
+            CHECK(w.sched.now() >= instant{} + milliseconds(10));
+            CHECK(went.has_value() == (i == 0));
+            if (!went) {
+                CHECK(went.error() == sched::errors::deadline_missed);
+                CHECK(went.error().context() / 100'000 == 8);
+                w.sched.count(went.error());
+            }
+            CHECK(sched::wait_period(w.sched, self).has_value());
+        });
+        t.task_.set(queues::parameters::of<sched::deadline>({milliseconds(3), milliseconds(5), milliseconds(10)}));
+        w.sched.start(t.task_);
+    }
+    w.run();
+    CHECK(value("deadline_misses_total") == 1);
+    CHECK(value("deadline_throttles_total") == 4);
+    CHECK(value("deadline_overruns_total") == 0);
+    CHECK(value("errors_total{severity=\"degraded\"}") == 1);
+    CHECK(value("time_idle_ns_total") == w.sched.now().nanoseconds() - 5'800'000);
 }
 
 // Last: the tests above ask for every one.

@@ -15,6 +15,7 @@
 #include <exo/proc/errors.hpp>
 #include <exo/proc/scheduling.hpp>
 #include <exo/sched/errors.hpp>
+#include <exo/sched/policies/deadline.hpp>
 
 namespace exo::linux_abi {
 
@@ -260,7 +261,7 @@ result<void> sys_sched_rr_get_interval(call<System>& c, std::int32_t id, user_ad
 template <class System>
 result<void> sys_sched_yield(call<System>& c)
 {
-    c.system.scheduler().yield();
+    static_cast<void>(counted(c, sched::wait_period(c.system.scheduler(), c.thread.task)));
     return {};
 }
 

@@ -88,8 +88,18 @@ inline constexpr error_kind admission_undecided{
 inline constexpr error_kind deadline_fork{
     "sched", "deadline_fork", "what a deadline thread was admitted with does not serve two", posix::again,
     severity::caller, recovery::fix_input, "thread", "set SCHED_FLAG_RESET_ON_FORK on the parent"};
+inline constexpr error_kind deadline_missed{
+    "sched", "deadline_missed", "a job lasted beyond its deadline", posix::timedout, severity::degraded,
+    recovery::shrink_request, "ns late", "take load from the CPU, or allow the thread more time"};
+inline constexpr error_kind runtime_overrun{
+    "sched", "runtime_overrun", "a job took more than the thread's runtime, and went on in the next period",
+    posix::timedout, severity::caller, recovery::fix_input, "runtime ns",
+    "ask for a runtime that covers the longest job"};
 
 // Others are in the way.
+inline constexpr error_kind inbox_contended{
+    "sched", "inbox_contended", "other CPUs kept changing the inbox, so that its owner may have to wait for a link",
+    posix::again, severity::expected, recovery::retry, "attempts", "send several threads at once"};
 inline constexpr error_kind would_deadlock{
     "sched", "would_deadlock", "the wait would never end: its threads wait for each other", posix::deadlk,
     severity::caller, recovery::fix_input, "thread", "take the locks in one order everywhere"};

@@ -641,8 +641,10 @@ private:
         const auto pushed = inbox.push(letter);
         p.metrics_.inbox_attempts.add(pushed.attempts);
         p.metrics_.inbox_retries.add(pushed.attempts - 1);
-        if (pushed.contended)
+        if (pushed.contended) {
             p.metrics_.inbox_failures.add();
+            p.metrics_.count({errors::inbox_contended, pushed.attempts});
+        }
         if (pushed.was_empty)
             kick(p, to);
     }

@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include <exo/base/check.hpp>
 #include <exo/base/result.hpp>
@@ -99,8 +100,24 @@ public:
             return due;
         }
 
+        // How the job went that the latest yield ended; told once. A job begins with a wake-up or the end of the one
+        // before. Errors: runtime_overrun, deadline_missed.
+        [[nodiscard]] result<> take_outcome()
+        {
+            const job ended = std::exchange(ended_, {});
+            if (ended.overran)
+                return fail(errors::runtime_overrun, ns(parameters_.runtime));
+            if (ended.late > duration{})
+                return fail(errors::deadline_missed, ns(ended.late));
+            return {};
+        }
+
     private:
         friend basic_deadline;
+        struct job {
+            duration late{}; // beyond the deadline of the activation
+            bool overran{};
+        };
         enum class place : std::uint8_t { outside, ready, waiting };
         struct amount_returning {
             instant when;
@@ -153,6 +170,7 @@ public:
         void wake(instant now, bool keeps_deadline)
         {
             busy_since_ = now;
+            job_ = {};
             if (keeps_deadline)
                 return;
             give_back_later();
@@ -187,6 +205,8 @@ public:
         instant began_{}; // the activation
         instant busy_since_{};
         instant release_{}; // while it waits
+        job job_{};
+        job ended_{};
         deadline_parameters parameters_{};
         amount_returning returning_[returning_limit]{}; // by time
         [[no_unique_address]] trace::counter<Recording> overruns_;
@@ -230,8 +250,10 @@ public:
     }
     void requeue(entity& e, departure why, instant now) noexcept
     {
-        if (why == departure::yielded)
+        if (why == departure::yielded) {
+            e.ended_ = std::exchange(e.job_, {});
             give_up(e);
+        }
         if (e.left_ <= duration{} || why == departure::turn_over) {
             leave_ready(e);
             place(e, now);
@@ -248,8 +270,10 @@ public:
     {
         e.left_ = e.left_ - ran;
         e.used_ += ran;
-        if (now > e.deadline_)
+        if (now > e.deadline_) {
             misses_.add(e.misses_.add());
+            e.job_.late = now - e.deadline_;
+        }
         return e.left_ <= duration{};
     }
     [[nodiscard]] instant turn_ends(const entity& e, instant now) const noexcept
@@ -331,6 +355,7 @@ private:
     void overrun(entity& e)
     {
         e.signal_due_ = e.signal_due_ || e.parameters_.signals_overrun;
+        e.job_.overran = true;
         e.overruns_.add();
         overruns_.add();
     }
@@ -348,5 +373,17 @@ private:
 
 class deadline : public basic_deadline<trace::recording> {};
 static_assert(SchedPolicy<deadline>);
+
+// The calling thread, `self`, has done its job, gives up what is left of its budget and goes on with its next period,
+// as by Xenomai's rt_task_wait_period. A thread of another policy yields. Errors, which tell of the job that is done:
+// deadline_missed, runtime_overrun.
+template <class Scheduler>
+[[nodiscard]] result<> wait_period(Scheduler& scheduler, typename Scheduler::task& self)
+{
+    deadline::entity& e = self;
+    static_cast<void>(e.take_outcome()); // of a job that yield() ended
+    scheduler.yield();
+    return e.take_outcome();
+}
 
 } // namespace exo::sched
