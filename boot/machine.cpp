@@ -96,12 +96,13 @@ machine::machine(kernel_memory& memory, frame_supply& frames, mm::memory_map& fr
 
 drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byte> rsdp, clock_calibration& calibration)
 {
+    using drivers::acpi::interrupt_controllers;
+    const std::uint32_t self = x86_64::apic_id(x86_64::cpuid);
     auto tables = acpi_tables::open(memory_view{&memory_}, rsdp);
-    if (!tables)
-        EXO_PANIC("the firmware has no valid ACPI tables");
-    const auto madt = tables->find("APIC");
-    if (!madt)
-        EXO_PANIC("the firmware's ACPI tables do not describe the interrupt controllers");
+    if (!tables) {
+        boot::log("exo: the firmware has no valid ACPI tables: one CPU is used\n");
+        return interrupt_controllers::conventional(self);
+    }
     if (const auto rate = find_shared_counter(*tables)) {
         shared_rate_ = *rate;
         calibration.add(system_counter{&*shared_counter_}, *rate);
@@ -109,7 +110,12 @@ drivers::acpi::interrupt_controllers machine::read_acpi(std::span<const std::byt
     soft_off_ = drivers::acpi::soft_off::find(*tables);
     if (const auto srat = tables->find("SRAT"))
         affinities_ = *srat;
-    return drivers::acpi::interrupt_controllers::parse(*madt, x86_64::apic_id(x86_64::cpuid));
+    const auto madt = tables->find("APIC");
+    if (!madt) {
+        boot::log("exo: the firmware's ACPI tables do not describe the interrupt controllers: one CPU is used\n");
+        return interrupt_controllers::conventional(self);
+    }
+    return interrupt_controllers::parse(*madt, self);
 }
 
 std::optional<drivers::tick_rate> machine::find_shared_counter(acpi_tables& tables)

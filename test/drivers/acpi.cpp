@@ -173,6 +173,22 @@ TEST_CASE("MADT: the CPUs and interrupts of QEMU's machines")
     }
 }
 
+TEST_CASE("MADT: what is assumed where there is none is what these machines have")
+{
+    const auto assumed = interrupt_controllers::conventional(5);
+    const auto found = interrupt_controllers::parse(bytes_of(acpi_tables::madt_1), 0);
+    CHECK(apic_ids(assumed) == numbers{5});
+    CHECK(assumed.local_apic == found.local_apic);
+    REQUIRE(assumed.io_apics.size() == 1);
+    CHECK(assumed.io_apics[0].registers == found.io_apics[0].registers);
+    CHECK(assumed.io_apics[0].first_input == 0);
+    for (const std::uint8_t isa : {0, 1, 4}) { // the timer, the keyboard, the first serial port
+        CHECK(assumed.route_of(isa).input == found.route_of(isa).input);
+        CHECK(assumed.route_of(isa).active_low == found.route_of(isa).active_low);
+        CHECK(assumed.route_of(isa).level_triggered == found.route_of(isa).level_triggered);
+    }
+}
+
 TEST_CASE("MADT: CPU 0 is the one that boots, wherever it stands")
 {
     const auto madt = bytes_of(acpi_tables::madt_8);

@@ -15,9 +15,20 @@ i=0; while [ $i -lt $(nproc) ]; do taskset -c $i cut -d" " -f39 /proc/self/stat;
 }
 run_on 2
 run_on 4 --uefi
-run_on 64
-echo "the start of 63 CPUs took $took us"
+# 63 CPUs start within a second; of three times one, as the host may be busy.
+for _ in 1 2 3; do
+    run_on 64
+    echo "the start of 63 CPUs took $took us"
+    ((took < 1000000)) && break
+done
 ((took < 1000000)) || fail "the start of 63 CPUs took too long"
+
+# Without ACPI's tables one CPU runs, and the console is read.
+out=$("$exo" run --smp 4 --no-acpi --log "$work/log" --timeout 60 --exec 'nproc; date +%Y; exit 3')
+expect "status without ACPI" $? 3
+expect "output without ACPI" "$out" "1
+$(date -u +%Y)"
+grep -qa 'no valid ACPI tables' "$work/log" || fail "the log does not tell that ACPI's tables are missing"
 
 # 64 processes that compute spread from one CPU to 16. Where the host has less than 16 the guest's CPUs stand still for
 # most of the time that its clock tells: what 100 ms do is for test/sched/spreading.cpp.

@@ -66,6 +66,17 @@ struct interrupt_controllers {
         return found;
     }
 
+    // What a machine without a valid table most likely has: the CPU that runs, and an I/O APIC where the default
+    // configurations of the MultiProcessor Specification 1.4 (chapter 5) have it.
+    [[nodiscard]] static interrupt_controllers conventional(std::uint32_t boot_apic_id)
+    {
+        interrupt_controllers assumed;
+        assumed.cpus.push_back({.apic_id = boot_apic_id});
+        assumed.io_apics.push_back({.registers = phys_addr{0xfec0'0000}});
+        assumed.overrides.push_back({.isa = 0, .input = 2});
+        return assumed;
+    }
+
     // How the ISA interrupt `isa` reaches the I/O APICs.
     [[nodiscard]] source_override route_of(std::uint8_t isa) const
     {
