@@ -165,6 +165,7 @@ public:
     void kick(unsigned cpu) noexcept { signals_->kick(cpu); }
     // Has another CPU, which is stuck, tell on the log where.
     void interrogate(unsigned cpu) noexcept;
+    [[nodiscard]] processor_signals& signals() noexcept { return *signals_; }
     // From here on frames come from the kernel's allocator, and the other CPUs run threads.
     template <class Kernel>
     void attach(Kernel& kernel)

@@ -127,7 +127,7 @@ void on_exception(x86_64::trap_frame& f)
         boot::panic_in_trap(boot::kernel_memory::is_stack_guard(at) ? "kernel stack overflow" : "double fault",
                             at.value(), f);
     case x86_64::vector::nmi:
-        if (boot::stop_if_panicking() || boot::answer_if_interrogated(f))
+        if (boot::stop_if_panicking() || boot::answer_if_interrogated(f) || boot::is_provoked_nmi())
             return;
         [[fallthrough]];
     case x86_64::vector::machine_check:
@@ -140,7 +140,7 @@ void on_exception(x86_64::trap_frame& f)
         if (f.vector == x86_64::vector::page_fault)
             the_kernel->on_page_fault(f, at, access_of({f.error_code}));
         else if (f.vector == x86_64::vector::overflow && the_kernel->boot_options().has("provoke"))
-            boot::provoke(f);
+            boot::provoke(f, the_machine->signals());
         else
             the_kernel->on_exception(f, fault_of(f.vector));
         x86_64::disable_interrupts();

@@ -3,6 +3,10 @@
 #include <cstdint>
 
 #include <exo/arch/x86_64/instructions.hpp>
+#include <exo/base/cpu_set.hpp>
+#include <exo/sync/atomic_cpu_set.hpp>
+
+#include "cpu.hpp"
 
 namespace exo::boot {
 namespace {
@@ -22,9 +26,29 @@ namespace {
     x86_64::enable_interrupts();
 }
 
+constinit sync::atomic_cpu_set<cpu_set> provoked;
+
+void interrupt_by_nmi(std::uint64_t cpu, processor_signals& signals)
+{
+    if (cpu >= cpu_count())
+        return;
+    const auto target = static_cast<unsigned>(cpu);
+    provoked.add(target);
+    x86_64::disable_interrupts();
+    signals.interrupt_always(target);
+    x86_64::enable_interrupts();
+    while (provoked.contains(target))
+        __builtin_ia32_pause();
+}
+
 } // namespace
 
-void provoke(const x86_64::trap_frame& wanted)
+bool is_provoked_nmi() noexcept
+{
+    return provoked.remove(cpu_number());
+}
+
+void provoke(const x86_64::trap_frame& wanted, processor_signals& signals)
 {
     auto* const at = reinterpret_cast<volatile std::uint64_t*>(wanted.rdi);
     switch (wanted.rax) {
@@ -42,6 +66,9 @@ void provoke(const x86_64::trap_frame& wanted)
         return;
     case 4:
         spin_with_interrupts_off(wanted.rdi);
+        return;
+    case 5:
+        interrupt_by_nmi(wanted.rdi, signals);
         return;
     default:
         return;

@@ -1,6 +1,6 @@
 // Has a kernel that was started with `provoke` misbehave (boot/provoke.hpp): read, write or call an address, use up its
-// stack, or spin with interrupts off. Arguments: the action, and the address, or `data` or `code` for some of this
-// program's own; or for how many cycles, in hexadecimal.
+// stack, spin with interrupts off, or interrupt a CPU by an NMI. Arguments: the action; the address, or `data` or `code`
+// for some of this program's own, or for how many cycles, or which CPU, in hexadecimal; and how often, once if left out.
 
 #include <stdint.h>
 #include <stdio.h>
@@ -18,16 +18,17 @@ int main(int argc, char** argv)
 {
     if (argc < 3)
         return 2;
-    const char* const actions[] = {"read", "write", "call", "overflow", "spin"};
+    const char* const actions[] = {"read", "write", "call", "overflow", "spin", "nmi"};
     uint64_t action = 0;
-    while (action < 5 && strcmp(argv[1], actions[action]) != 0)
+    while (action < 6 && strcmp(argv[1], actions[action]) != 0)
         ++action;
     own_code(); // both are mapped by now
     own_data = own_data + 1;
     const uint64_t address = strcmp(argv[2], "data") == 0   ? reinterpret_cast<uint64_t>(&own_data)
                              : strcmp(argv[2], "code") == 0 ? reinterpret_cast<uint64_t>(&own_code)
                                                             : strtoull(argv[2], nullptr, 16);
-    asm volatile("int $4" : : "a"(action), "D"(address) : "memory");
+    for (long left = argc > 3 ? atol(argv[3]) : 1; left > 0; --left)
+        asm volatile("int $4" : : "a"(action), "D"(address) : "memory");
     puts("nothing stopped it");
     return 0;
 }
