@@ -17,6 +17,7 @@ struct cpu_block {
     cpu_block* self{};
     std::uint64_t kernel_stack{}; // of the thread that runs: where it enters from user mode
     std::uint64_t user_stack{};   // where SYSCALL keeps the user's RSP for an instant
+    std::uint64_t user_gs_base{}; // what SWAPGS finds on the way out
     unsigned number{~0u}; // none yet
     x86_64::global_descriptor_table descriptors;
     x86_64::task_state_segment task;

@@ -40,6 +40,7 @@ public:
         {
             if (this != &other) {
                 fs_base = other.fs_base;
+                gs_base = other.gs_base;
                 std::memcpy(area(), other.area(), most_bytes);
             }
             return *this;
@@ -58,6 +59,7 @@ public:
 
         std::byte storage_[most_bytes + x86_64::fpu_alignment]{};
         std::uint64_t fs_base{};
+        std::uint64_t gs_base{};
     };
 
     // The last page of the lower half stays unused: so RIP after a SYSCALL is canonical (SDM volume 2, SYSRET).
@@ -126,15 +128,22 @@ public:
     {
         x86_64::restore_fpu(layout_, s.area());
         x86_64::write_msr(x86_64::msr::fs_base, s.fs_base);
+        if (cpu_block& cpu = this_cpu(); cpu.user_gs_base != s.gs_base) {
+            x86_64::write_msr(x86_64::msr::kernel_gs_base, s.gs_base);
+            cpu.user_gs_base = s.gs_base;
+        }
     }
     void reset(state& s) noexcept
     {
         layout_.initialize({s.area(), layout_.bytes});
         s.fs_base = 0;
+        s.gs_base = 0;
     }
-    // FS base changes through arch_prctl only (FSGSBASE is off), so the state always knows it.
+    // The bases of FS and GS change through arch_prctl only (FSGSBASE is off), so the state always knows them.
     [[nodiscard]] std::uint64_t tls_base(const state& s) noexcept { return s.fs_base; }
     void set_tls_base(state& s, std::uint64_t base) noexcept { s.fs_base = base < limit.value() ? base : 0; }
+    [[nodiscard]] std::uint64_t gs_base(const state& s) noexcept { return s.gs_base; }
+    void set_gs_base(state& s, std::uint64_t base) noexcept { s.gs_base = base < limit.value() ? base : 0; }
 
     [[nodiscard]] std::span<const std::byte> fpu_image(const state& s) noexcept { return {s.area(), layout_.bytes}; }
     // An image of the legacy area alone is taken too: what it does not tell starts afresh.

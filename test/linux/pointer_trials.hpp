@@ -187,6 +187,7 @@ inline constexpr trial trials[] = {
     {SYS_setrlimit, {7, T}, 16},
     {SYS_getrusage, {0, T}, 144, writes},
     {SYS_arch_prctl, {0x1003, T}, 8, writes}, // ARCH_GET_FS
+    {SYS_arch_prctl, {0x1004, T}, 8, writes}, // ARCH_GET_GS
     {SYS_prctl, {15, T}, string},             // PR_SET_NAME
     {SYS_prctl, {16, T}, 16, writes},         // PR_GET_NAME
     // Signals.

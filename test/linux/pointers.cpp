@@ -167,6 +167,14 @@ TEST_CASE("registers that hold addresses are not given the kernel's")
     simulated_kernel machine;
     machine.run([&](view& self) {
         CHECK(self.call(nr::arch_prctl, 0x1002, 0xffff'8000'0000'0000) == minus(posix::perm)); // ARCH_SET_FS
+        CHECK(self.call(nr::arch_prctl, 0x1001, 0xffff'8000'0000'0000) == minus(posix::perm)); // ARCH_SET_GS
+        CHECK(self.call(nr::arch_prctl, 0x1001, 0x1234) == 0);
+        const auto at = self.allocate(16);
+        CHECK(self.call(nr::arch_prctl, 0x1004, at) == 0); // ARCH_GET_GS
+        CHECK(self.call(nr::arch_prctl, 0x1003, at + 8) == 0); // ARCH_GET_FS
+        CHECK(self.load<std::uint64_t>(at) == 0x1234);
+        CHECK(self.load<std::uint64_t>(at + 8) == self.tls());
+        CHECK(self.call(nr::arch_prctl, 0x1005, at) == minus(posix::inval));
         const auto brk = self.call(nr::brk, 0);
         for (const std::uint64_t end : {0x7fff'ffff'f001, 0x8000'0000'0000})
             CHECK(self.call(nr::brk, end) == brk);

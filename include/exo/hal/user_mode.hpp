@@ -16,9 +16,10 @@
 //    may sleep, so no spin lock is held). A copy of 1, 2, 4 or 8 bytes that is aligned at the user's side is a single
 //    access.
 //  - compare_exchange_user does that on an aligned 32-bit word; the value found, or bad_address.
-//  - `state` is the floating-point and vector registers and the TLS base of one thread. save(s) stores what the CPU
-//    holds now, load(s) the reverse; reset(s) is what a new program starts with. States can be copied. The context
-//    switch saves the previous thread's and loads the next one's; in between, the CPU holds the current thread's.
+//  - `state` is the floating-point and vector registers, the TLS base and the GS base of one thread; the latter for the
+//    program's own use, as on x86-64. save(s) stores what the CPU holds now, load(s) the reverse; reset(s) is what a new
+//    program starts with. States can be copied. The context switch saves the previous thread's and loads the next
+//    one's; in between, the CPU holds the current thread's.
 //  - fpu_image(s) is the registers as they are laid out in a signal frame (x86-64: XSAVE, the legacy FXSAVE area
 //    first), of a saved state; set_fpu_image(s, image) takes one back, refusing what would fault when loaded
 //    (invalid_argument).
@@ -57,6 +58,8 @@ concept UserMode =
         { mode.reset(s) } noexcept -> std::same_as<void>;
         { mode.tls_base(saved) } noexcept -> std::same_as<std::uint64_t>;
         { mode.set_tls_base(s, value) } noexcept -> std::same_as<void>;
+        { mode.gs_base(saved) } noexcept -> std::same_as<std::uint64_t>;
+        { mode.set_gs_base(s, value) } noexcept -> std::same_as<void>;
         { mode.fpu_image(saved) } noexcept -> std::same_as<std::span<const std::byte>>;
         { mode.set_fpu_image(s, image) } noexcept -> std::same_as<result<>>;
         { mode.set_kernel_stack(kernel) } noexcept -> std::same_as<void>;

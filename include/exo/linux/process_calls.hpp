@@ -541,20 +541,22 @@ result<void> sys_get_robust_list(call<System>& c, std::int32_t id, user_addr hea
 template <class System>
 result<void> sys_arch_prctl(call<System>& c, std::uint32_t operation, std::uint64_t value)
 {
-    constexpr std::uint32_t set_fs = 0x1002, get_fs = 0x1003;
+    constexpr std::uint32_t set_gs = 0x1001, set_fs = 0x1002, get_fs = 0x1003, get_gs = 0x1004;
     auto& mode = c.system.user_mode();
-    const bool sets = operation == set_fs;
-    if (!sets && operation != get_fs)
+    const bool sets = operation == set_fs || operation == set_gs;
+    const bool gs = operation == set_gs || operation == get_gs;
+    if (!sets && operation != get_fs && operation != get_gs)
         return fail(errors::invalid_argument, operation);
     if (sets && value >= mode.user_limit().value())
         return fail(errors::not_permitted);
+    auto& state = c.thread.state;
     const auto interrupts = c.system.interrupts().save_and_disable();
-    mode.save(c.thread.state);
+    mode.save(state);
     if (sets) {
-        mode.set_tls_base(c.thread.state, value);
-        mode.load(c.thread.state);
+        gs ? mode.set_gs_base(state, value) : mode.set_tls_base(state, value);
+        mode.load(state);
     }
-    const std::uint64_t base = mode.tls_base(c.thread.state);
+    const std::uint64_t base = gs ? mode.gs_base(state) : mode.tls_base(state);
     c.system.interrupts().restore(interrupts);
     return sets ? result<void>{} : c.write_object(user_addr{value}, base);
 }

@@ -63,6 +63,7 @@ public:
     using frame = user_frame;
     struct state {
         std::uint64_t tls{};
+        std::uint64_t gs{};
         std::array<std::byte, 512> registers{};
     };
 
@@ -156,6 +157,8 @@ public:
     void reset(state& s) noexcept { s = {}; }
     [[nodiscard]] std::uint64_t tls_base(const state& s) noexcept { return s.tls; }
     void set_tls_base(state& s, std::uint64_t base) noexcept { s.tls = base; }
+    [[nodiscard]] std::uint64_t gs_base(const state& s) noexcept { return s.gs; }
+    void set_gs_base(state& s, std::uint64_t base) noexcept { s.gs = base; }
     [[nodiscard]] std::span<const std::byte> fpu_image(const state& s) noexcept { return s.registers; }
     // Law of this machine's unit: the last byte is zero.
     [[nodiscard]] result<> set_fpu_image(state& s, std::span<const std::byte> image) noexcept

@@ -535,6 +535,42 @@ void names_and_schedules()
     printf("the process used what its threads did: %d\n", microseconds(all) - microseconds(one) >= 90'000);
 }
 
+// Where GS leads is each thread's own, through switches, signals and forks.
+void bases_of_gs()
+{
+    static constexpr int set_gs = 0x1001, get_gs = 0x1004;
+    static const auto gs = [] {
+        long value;
+        asm volatile("movq %%gs:0, %0" : "=r"(value));
+        return value;
+    };
+    static const auto base = [] {
+        long value = -1;
+        syscall(SYS_arch_prctl, get_gs, &value);
+        return value;
+    };
+    printf("GS at first: %ld\n", base());
+    static long places[2]{7, 8};
+    static volatile int right[2];
+    const auto worker = [](int which) {
+        syscall(SYS_arch_prctl, set_gs, &places[which]);
+        for (int i = 0; i < 300; ++i) {
+            right[which] = right[which] + (gs() == 7 + which && base() == reinterpret_cast<long>(&places[which]));
+            sched_yield();
+        }
+    };
+    auto first = [worker] { worker(0); };
+    auto second = [worker] { worker(1); };
+    const pthread_t a = start(first), b = start(second);
+    pthread_join(a, nullptr), pthread_join(b, nullptr);
+    printf("GS of two threads: %d %d, here %ld\n", right[0], right[1], base());
+    syscall(SYS_arch_prctl, set_gs, &places[1]);
+    printf("GS in a child: %x\n", static_cast<unsigned>(in_child([] { printf("child: %ld\n", gs()); })));
+    in_thread([] { printf("GS in a thread that is made: %d\n", base() == reinterpret_cast<long>(&places[1])); });
+    show("GS in the kernel's half", syscall(SYS_arch_prctl, set_gs, 0xffff'8000'0000'0000));
+    printf("GS stays: %ld\n", gs());
+}
+
 void raw_calls()
 {
     static uint32_t word[4];
@@ -654,5 +690,6 @@ int main(int count, char** arguments)
     signals();
     processes(arguments[0]);
     names_and_schedules();
+    bases_of_gs();
     raw_calls();
 }
