@@ -13,10 +13,10 @@
 #include <exo/base/errors.hpp>
 #include <exo/base/static_vector.hpp>
 #include <exo/mm/flush_batch.hpp>
+#include <exo/mm/kernel_half_flusher.hpp>
 #include <exo/mm/mapper.hpp>
 #include <exo/mm/memory_map.hpp>
 #include <exo/sync/lock_rank.hpp>
-#include <exo/sync/per_cpu.hpp>
 #include <exo/sync/spin_lock.hpp>
 
 #include "layout.hpp"
@@ -68,39 +68,6 @@ private:
     void (*free_)(void*, frame_number, unsigned){};
 };
 
-// What the kernel's half of all address spaces has lost, every CPU forgets. Without a lock that another CPU may wait
-// for with interrupts off.
-class kernel_half_flusher {
-public:
-    // From here on there are others.
-    void call_others(processor_calls& calls) noexcept { calls_ = &calls; }
-    void flush(const mm::invalidation& what) noexcept
-    {
-        const sync::pin pinned{interrupts_, cpu_};
-        here_.flush(what);
-        if (!calls_)
-            return;
-        struct request {
-            kernel_half_flusher& flusher;
-            const mm::invalidation& what;
-        } r{*this, what};
-        calls_->call(
-            cpu_set::first(cpu_count()),
-            [](void* argument) noexcept {
-                const auto& to = *static_cast<const request*>(argument);
-                to.flusher.here_.flush(to.what);
-            },
-            &r);
-    }
-
-private:
-    [[no_unique_address]] interrupt_flag interrupts_;
-    [[no_unique_address]] this_cpu_number cpu_;
-    [[no_unique_address]] local_tlb tlb_;
-    mm::shared_half_flusher<local_tlb> here_{tlb_};
-    processor_calls* calls_{};
-};
-
 class kernel_memory {
 public:
     static constexpr std::size_t stack_bytes = 4 * page_size;
@@ -148,7 +115,8 @@ private:
     using format = x86_64::paging_4_level;
     using table_mapper = mm::mapper<format, direct_map, x86_64::paging_entries, frame_supply>;
     using retired = mm::retired_tables<format, direct_map, x86_64::paging_entries, frame_supply>;
-    using batch = mm::flush_batch<kernel_half_flusher, retired>;
+    using flusher = mm::kernel_half_flusher<local_tlb, processor_calls, this_cpu_number, interrupt_flag>;
+    using batch = mm::flush_batch<flusher, retired>;
 
     static constexpr std::uint64_t slot_bytes = stack_bytes + page_size;
     static constexpr unsigned slots = 4096;
@@ -169,13 +137,15 @@ private:
 
     [[no_unique_address]] direct_map memory_;
     [[no_unique_address]] x86_64::paging_entries entries_;
-    kernel_half_flusher flusher_;
+    [[no_unique_address]] local_tlb tlb_;
+    [[no_unique_address]] this_cpu_number cpu_;
+    [[no_unique_address]] interrupt_flag interrupts_;
+    flusher flusher_{tlb_, cpu_, interrupts_};
     frame_supply& frames_;
     table_mapper mapper_;
     static_vector<phys_range, mm::memory_map::capacity> reached_; // by the direct map
     virt_addr next_device_{layout::devices};
 
-    interrupt_flag interrupts_;
     sync::spin_lock<sync::lock_rank::page_table, interrupt_flag> lock_;
     std::uint64_t used_slots_[slots / 64]{};
     static_vector<std::span<std::byte>, kept_stacks> kept_;

@@ -6,6 +6,8 @@
 #include <functional>
 #include <optional>
 
+#include <exo/mm/kernel_half_flusher.hpp>
+
 namespace {
 
 using namespace mapper_test;
@@ -406,6 +408,43 @@ TEST_CASE("a table of the half that all spaces share is forgotten under every id
     batch.flush();
     m.paging.load({other, hal::address_space_id{2}}, remembered::keep);
     CHECK(m.access(shared, mm::access::read, sim::privilege::kernel) == phys_addr{});
+    CHECK(m.unit.violations().empty());
+}
+
+TEST_CASE("what the kernel's half loses, every CPU has forgotten before its memory is used again")
+{
+    using machine = sim::machine<format>;
+    using retired = mm::retired_tables<format, sim::physical_memory, machine::entries_type, sim::frame_pool>;
+    constexpr virt_addr shared{0xffff'8000'0000'0000};
+    constexpr unsigned cpu_count = 3;
+    machine m{256, cpu_count};
+    const phys_addr root = *mm::allocate_table(m.memory, m.frames);
+    mm::mapper<format, sim::physical_memory, machine::entries_type, sim::frame_pool> map{root, m.memory, m.entries,
+                                                                                         m.frames};
+    mm::kernel_half_flusher<machine::paging_type, sim::driven_cpus, sim::driven_cpus, sim::driven_cpus> flusher{
+        m.paging, m.cpus, m.cpus};
+    mm::flush_batch<decltype(flusher), retired> batch{flusher, retired{m.memory, m.entries, m.frames}};
+    const auto reaches = [&](unsigned cpu) {
+        return m.unit.access(cpu, shared, mm::access::read, sim::privilege::kernel).has_value();
+    };
+    for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+        m.cpus.on(cpu, [&] { m.paging.load({root, hal::address_space_id{1}}, remembered::forget); });
+    const auto map_and_unmap = [&](unsigned by, unsigned users) {
+        REQUIRE(map.map_page(shared, here, {.access = mm::kernel_data, .global = true}, batch));
+        batch.flush();
+        for (unsigned cpu = 0; cpu < users; ++cpu)
+            CHECK(reaches(cpu));
+        m.cpus.on(by, [&] {
+            REQUIRE(map.unmap_page(shared, batch));
+            batch.flush();
+        });
+        for (unsigned cpu = 0; cpu < users; ++cpu)
+            CHECK(!reaches(cpu));
+    };
+    map_and_unmap(0, 1); // while the others have not started
+    CHECK(m.cpus.calls_served(1) == 0);
+    flusher.call_others(m.cpus);
+    map_and_unmap(1, cpu_count);
     CHECK(m.unit.violations().empty());
 }
 

@@ -10,7 +10,7 @@ headers=("$@")
 cxx=(${CXX:-g++-12} -std=c++23 -O1 -w)
 mapfile -t tests < <(ls -Sr -- "$source"/test/mm/*.cpp) # the quickest to compile first
 # A call that is a statement by itself.
-place='(([a-z_]+\.)*(batch_?|pending_|how_|to|tlb_?|ipi_|what|running|shootdown_)\.(invalidate[a-z_]*|flush|apply|call|join|add[a-z_]*|widened)|^ +(invalidate_page|flush))\(.*\);'
+place='(([a-z_]+\.)*(batch_?|pending_|how_|to|tlb_?|ipi_|what|running|shootdown_)(\.|->)(invalidate[a-z_]*|flush|apply|call|join|add[a-z_]*|widened)|^ +(invalidate_page|flush))\(.*\);'
 # HEADER:WHAT IT DOES THEN:SED EXPRESSION
 checks=(
     'remembered_spaces.hpp:keeps what is older than the space:s/known.generation == generation [?]/true ?/'
