@@ -80,6 +80,10 @@ struct two_step_counts : sound {
     };
 };
 
+using large = with_large_pages<sound, 1>;
+using two_large = with_large_pages<sound, 2>;
+using large_on_riscv = with_large_pages<on_riscv, 1>;
+
 template <unsigned Thread>
 struct without_fence_of {
     struct atomics : explored_atomics {
@@ -120,15 +124,15 @@ struct family : world<Parts> {
 };
 
 // Each writes, and then has what it wrote and nobody else's.
-template <unsigned Members>
-struct write_one_page : family<> {
-    write_one_page() : family{Members} {}
-    void run(unsigned thread) override { require(store(*members[thread], 0, thread), "a write failed"); }
+template <unsigned Members, class Parts = sound>
+struct write_one_page : family<Parts> {
+    write_one_page() : family<Parts>{Members} {}
+    void run(unsigned thread) override { require(this->store(*this->members[thread], 0, thread), "a write failed"); }
     void check() override
     {
         for (unsigned i = 0; i < Members; ++i)
-            expect(i, i, 101);
-        family::check();
+            this->expect(i, i, 101);
+        family<Parts>::check();
     }
 };
 
@@ -347,13 +351,14 @@ struct fork_and_write : one_space<Parts> {
     std::optional<std::uint64_t> seen[2];
 };
 
-struct fork_and_fork : one_space<> {
-    void run(unsigned) override { all.push_back(*all[0]->fork()); }
+template <class Parts = sound>
+struct fork_and_fork : one_space<Parts> {
+    void run(unsigned) override { this->all.push_back(*this->all[0]->fork()); }
     void check() override
     {
-        for (auto& s : all)
-            require(read(*s, 0) == 100 && read(*s, 1) == 101, "a child lacks what its parent had");
-        one_space::check();
+        for (auto& s : this->all)
+            require(this->read(*s, 0) == 100 && this->read(*s, 1) == 101, "a child lacks what its parent had");
+        one_space<Parts>::check();
     }
 };
 
@@ -385,41 +390,41 @@ struct protect_under_writer : one_space<Parts> {
     {
         const auto leaf = this->memory.tables.find(this->all[0]->root(), this->page(0));
         const bool written = this->read(*this->all[0], 0) != 100;
-        require(!written || sound::format::dirty(leaf.value), "a page was written and is not dirty");
+        require(!written || Parts::format::dirty(leaf.value), "a page was written and is not dirty");
         one_space<Parts>::check();
     }
 };
 
 // Two threads of one space fault at once, in one page or in neighbours; each has a word of its own.
-template <bool Touched, bool SamePage>
-struct fault_and_fault : world<> {
-    fault_and_fault() : world{2}
+template <bool Touched, bool SamePage, class Parts = sound>
+struct fault_and_fault : world<Parts> {
+    using typename world<Parts>::space;
+    fault_and_fault() : world<Parts>{2}
     {
         for (unsigned i = 0; i < 2; ++i)
-            cpus.on(i, [&] { activate(*all[0]); });
+            this->cpus.on(i, [&] { this->activate(*all[0]); });
     }
     static unsigned page_of(unsigned thread) { return SamePage ? 0 : thread; }
     void run(unsigned thread) override
     {
         for (std::uint64_t value = 1; value <= 2; ++value)
-            require(store(*all[0], page_of(thread), value, thread), "a write failed");
+            require(this->store(*all[0], page_of(thread), value, thread), "a write failed");
     }
     void check() override
     {
         for (unsigned i = 0; i < 2; ++i)
-            require(read(*all[0], page_of(i), i) == 2, "a write is lost");
-        finish(std::move(all));
+            require(this->read(*all[0], page_of(i), i) == 2, "a write is lost");
+        this->finish(std::move(all));
     }
     // If the pages have been touched, a child shares them and their tables.
     std::vector<ref<space>> make()
     {
         std::vector<ref<space>> made;
         if (Touched) {
-            made.push_back(make_space(2));
+            made.push_back(this->make_space(2));
             made.push_back(*made[0]->fork());
         } else {
-            made.push_back(*space::create(memory, {virt_addr{0x1000}, base, base + (std::uint64_t{1} << 30)}));
-            EXO_CHECK(made[0]->map({.address = base, .length = 2 * page_size, .where = mm::placement::fixed}));
+            made.push_back(this->make_empty_space(this->region_pages));
         }
         return made;
     }
@@ -427,15 +432,16 @@ struct fault_and_fault : world<> {
 };
 
 // Of two that fault in one page, one finds the tables shared, and the other finds that the child has left them.
-template <bool OwnTables>
-struct fault_and_fault_and_exit : world<> {
-    fault_and_fault_and_exit() : world{3}
+template <bool OwnTables, class Parts = sound>
+struct fault_and_fault_and_exit : world<Parts> {
+    using typename world<Parts>::space;
+    fault_and_fault_and_exit() : world<Parts>{3}
     {
         for (unsigned i = 0; i < 2; ++i)
-            cpus.on(i, [&] {
-                activate(*parent);
+            this->cpus.on(i, [&] {
+                this->activate(*parent);
                 if (OwnTables && i == 0)
-                    require(store(*parent, 1, 0), "a write failed");
+                    require(this->store(*parent, 1, 0), "a write failed");
             });
     }
     void run(unsigned thread) override
@@ -443,18 +449,100 @@ struct fault_and_fault_and_exit : world<> {
         if (thread == 2)
             return child.reset();
         for (std::uint64_t value = 1; value <= 2; ++value)
-            require(store(*parent, 0, value, thread), "a write failed");
+            require(this->store(*parent, 0, value, thread), "a write failed");
     }
     void check() override
     {
         for (unsigned i = 0; i < 2; ++i)
-            require(read(*parent, 0, i) == 2, "a write is lost");
+            require(this->read(*parent, 0, i) == 2, "a write is lost");
         std::vector<ref<space>> all;
         all.push_back(std::move(parent));
-        finish(std::move(all));
+        this->finish(std::move(all));
     }
-    ref<space> parent = make_space(2);
+    ref<space> parent = this->make_space(2);
     ref<space> child = *parent->fork();
+};
+
+// Two that both want the large page at which they fault, and memory has one or two.
+template <class Parts>
+struct fill_large_at_once : fault_and_fault<false, false, Parts> {
+    void check() override
+    {
+        require(Parts::large_pages == 1 || this->in_large_page(*this->all[0]),
+                "there was a large page, and nobody has it");
+        fault_and_fault<false, false, Parts>::check();
+    }
+};
+
+// What other CPUs use of a large page when one takes a part of it away, for good or for writing.
+template <class Parts, bool Unmaps>
+struct split_under_user : one_space<Parts> {
+    void run(unsigned thread) override
+    {
+        auto& shared = *this->all[0];
+        const virt_range first_page{this->page(0), this->page(1)};
+        if (thread == 0) {
+            require((Unmaps ? shared.unmap(first_page) : shared.protect(first_page, mm::protection::read)).has_value(),
+                    "no memory to take a part away");
+            return;
+        }
+        require(this->store(shared, 1, 7), "a write to what stays failed");
+        (void)this->store(shared, 0, 7);
+        require(this->load(shared, 1) == 7, "a write to what stays is lost");
+    }
+    void check() override
+    {
+        auto& shared = *this->all[0];
+        require(!this->in_large_page(shared), "a page has two rights");
+        this->cpus.on(0, [&] { require(!this->store(shared, 0, 8), "a write to what was taken away"); });
+        for (unsigned i = 0; i < 2; ++i) {
+            const auto leaf = this->memory.tables.find(shared.root(), this->page(i));
+            require(this->read(shared, i) != 7 || Parts::format::dirty(leaf.value),
+                    "a page was written and is not dirty");
+        }
+        require(this->read(shared, 1) == 7, "a write to what stays is lost");
+        one_space<Parts>::check();
+    }
+};
+
+// What is left of a large page that a child had too, and of which one page was written meanwhile: who writes next gets
+// single pages out of it.
+template <class Parts>
+struct come_apart_at_once : world<Parts> {
+    come_apart_at_once() : world<Parts>{2}
+    {
+        auto child = *all[0]->fork();
+        this->write(*all[0], 2, 102);
+        child.reset();
+        for (unsigned i = 0; i < 2; ++i)
+            this->cpus.on(i, [&] { this->activate(*all[0]); });
+    }
+    void run(unsigned thread) override { require(this->store(*all[0], thread, thread), "a write failed"); }
+    void check() override
+    {
+        for (unsigned i = 0; i < 3; ++i)
+            require(this->read(*all[0], i) == (i == 2 ? 102 : i), "a write is lost");
+        this->finish(std::move(all));
+    }
+    std::vector<ref<typename world<Parts>::space>> all{this->make_space(2)};
+};
+
+// The same while the child is there at first, and has the large page whole.
+template <class Parts>
+struct write_twice_and_exit : family<Parts> {
+    write_twice_and_exit() : family<Parts>{2} {}
+    void run(unsigned thread) override
+    {
+        if (thread == 1)
+            return this->members[1].reset();
+        for (unsigned i = 0; i < 2; ++i)
+            require(this->store(*this->members[0], i, i), "a write failed");
+    }
+    void check() override
+    {
+        this->expect(0, 0, 1);
+        family<Parts>::check();
+    }
 };
 
 enum class leaving { by_halt, for_another, when_told };
@@ -555,18 +643,19 @@ struct copy_and_look : world<Parts> {
     std::vector<ref<typename world<Parts>::space>> all = make();
 };
 
-struct unmap_and_fault : fault_and_fault<false, true> {
+template <class Parts = sound>
+struct unmap_and_fault : fault_and_fault<false, true, Parts> {
     void run(unsigned thread) override
     {
         if (thread == 0)
-            require(all[0]->unmap({page(0), page(1)}).has_value(), "unmap failed");
+            require(this->all[0]->unmap({this->page(0), this->page(1)}).has_value(), "unmap failed");
         else
-            (void)store(*all[0], 0, 1);
+            (void)this->store(*this->all[0], 0, 1);
     }
     void check() override
     {
-        require(memory.tables.find(all[0]->root(), page(0)).value == 0, "what was unmapped is there");
-        finish(std::move(all));
+        require(this->memory.tables.find(this->all[0]->root(), this->page(0)).value == 0, "what was unmapped is there");
+        this->finish(std::move(this->all));
     }
 };
 
@@ -829,14 +918,50 @@ TEST_CASE("Faults of two threads of one space lose nothing, whether both are in 
     CHECK_CLEAN(explore<fault_and_fault_and_exit<true>>(2));
     CHECK_CLEAN(explore<copy_and_look<sound>>(2));
     CHECK_CLEAN(explore<copy_and_look<on_riscv>>(2));
-    CHECK_CLEAN(explore<unmap_and_fault>(2));
+    CHECK_CLEAN(explore<unmap_and_fault<>>(2));
 }
 
 TEST_CASE("A fork takes one moment of a space that is being written")
 {
     CHECK_CLEAN(explore<fork_and_write<>>(2));
     CHECK_CLEAN(explore<fork_and_write<sound, false>>(2));
-    CHECK_CLEAN(explore<fork_and_fork>(2));
+    CHECK_CLEAN(explore<fork_and_fork<>>(2));
+}
+
+TEST_CASE("Of two faults at once in a large page both get it, or both single pages")
+{
+    CHECK_CLEAN(explore<fill_large_at_once<large>>(2));
+    CHECK_CLEAN(explore<fill_large_at_once<two_large>>(2));
+    CHECK_CLEAN(explore<fill_large_at_once<large_on_riscv>>(2));
+    CHECK_CLEAN(explore<unmap_and_fault<large>>(2));
+}
+
+TEST_CASE("A large page that is split loses no write, and nobody remembers it in two sizes")
+{
+    CHECK_CLEAN(explore<split_under_user<large, true>>(2));
+    CHECK_CLEAN(explore<split_under_user<large, false>>(2));
+    CHECK_CLEAN(explore<split_under_user<large_on_riscv, true>>(2));
+    CHECK_CLEAN(explore<split_under_user<large_on_riscv, false>>(2));
+}
+
+TEST_CASE("Spaces share a large page, and each writes to pages of its own")
+{
+    CHECK_CLEAN(explore<fork_and_write<large>>(2));
+    CHECK_CLEAN(explore<fork_and_write<large_on_riscv>>(2));
+    CHECK_CLEAN(explore<fork_and_fork<large>>(2));
+    CHECK_CLEAN(explore<write_one_page<2, large>>(2));
+    CHECK_CLEAN(explore<write_one_page<2, large_on_riscv>>(2));
+    CHECK_CLEAN(explore<unmap_and_access<large>>(2));
+    CHECK_CLEAN(explore<unmap_and_access<large_on_riscv>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<true, false, large>>(2));
+}
+
+TEST_CASE("The last user of what was a shared large page has its single pages, and once")
+{
+    CHECK_CLEAN(explore<write_twice_and_exit<large>>(2));
+    CHECK_CLEAN(explore<write_twice_and_exit<large_on_riscv>>(2));
+    CHECK_CLEAN(explore<come_apart_at_once<large>>(1));
+    CHECK_CLEAN(explore<come_apart_at_once<large_on_riscv>>(1));
 }
 
 TEST_CASE("No frame is freed before every CPU that uses the space has forgotten it")

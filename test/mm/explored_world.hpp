@@ -43,6 +43,8 @@ struct sound {
     using atomics = explored_atomics;
     using counts = explored_atomics; // of references
     using entries = x86_64::basic_paging_entries<sim::explored_atomic_ref>;
+    using fill = one_page_each;
+    static constexpr unsigned large_pages = 0; // that memory has room for
     struct ipi {
         explored_cpus& cpus;
         void call(const cpu_set& targets, void (*f)(void*) noexcept, void* argument) noexcept
@@ -57,11 +59,23 @@ struct on_riscv : sound {
     using format = riscv64::sv48;
 };
 
+struct large_wherever_possible : one_page_each {
+    static bool wants_large(const mm::region&, virt_range, mm::memory_left) noexcept { return true; }
+};
+static_assert(mm::FillPolicy<large_wherever_possible>);
+
+// Parts, in a machine where large regions get large pages while there are any.
+template <class Parts = sound, unsigned Count = 1>
+struct with_large_pages : Parts {
+    using fill = large_wherever_possible;
+    static constexpr unsigned large_pages = Count;
+};
+
 // hal::Tlb and hal::TranslationRoot, by instructions that empty the store buffer (Intel SDM 3A, 9.3).
 template <class Mmu>
 class paging {
 public:
-    paging(Mmu& unit, const explored_cpus& cpus) : cpu_{unit, cpus} {}
+    paging(Mmu& unit, const explored_cpus& cpus) : cpus_{cpus}, cpu_{unit, cpus} {}
 
     void invalidate_page(virt_addr v) noexcept { serialized().invalidate_page(v); }
     void invalidate_range(const virt_range& r, std::uint64_t by) noexcept { serialized().invalidate_range(r, by); }
@@ -75,19 +89,25 @@ public:
     [[nodiscard]] hal::translation_root current() const noexcept { return cpu_.current(); }
     [[nodiscard]] unsigned id_limit() const noexcept { return cpu_.id_limit(); }
 
+    // How often the CPU has forgotten something.
+    [[nodiscard]] unsigned times_forgotten(unsigned cpu) const { return times_forgotten_[cpu]; }
+
 private:
     using cpu_type = sim::cpu_paging<Mmu, explored_cpus>;
     cpu_type& serialized()
     {
         sim::explorer::here()->fence();
+        ++times_forgotten_[cpus_.current_cpu()];
         return cpu_;
     }
+    const explored_cpus& cpus_;
     cpu_type cpu_;
+    std::vector<unsigned> times_forgotten_ = std::vector<unsigned>(cpus_.cpu_limit());
 };
 
 // Frames that come and go without a lock of their own, so that schedules are spent on what uses them. No CPU may reach
-// a frame that is freed.
-template <class Atomics, class Mmu>
+// a frame that is freed. Blocks are of one order, and what has come apart does not join again.
+template <class Atomics, class Mmu, unsigned BlockOrder>
 class frames : public mm::frame_allocator<explored_cpus, explored_cpus, Atomics> {
     using base = mm::frame_allocator<explored_cpus, explored_cpus, Atomics>;
 
@@ -97,41 +117,56 @@ public:
         : base{cpus, cpus, memory.frames().begin, records, caches}, memory_{memory}, unit_{unit}, cpus_{cpus}
     {
         this->add({memory.frames().begin.address(), memory.frames().end.address()});
-        while (const auto f = base::allocate(0))
-            free_.push_back(*f);
+        for (const unsigned order : {BlockOrder, 0u})
+            while (const auto f = base::allocate(order))
+                free_of(order).push_back(*f);
     }
     ~frames()
     {
-        for (const auto f : free_)
-            base::free(f, 0);
+        for (const unsigned order : {BlockOrder, 0u})
+            for (const auto f : free_of(order))
+                base::free(f, order);
     }
 
     result<frame_number> allocate(unsigned order) noexcept
     {
-        if (order != 0 || free_.empty())
+        auto& free = free_of(order);
+        if (free.empty())
             return fail(errors::out_of_memory, page_size << order);
-        const auto f = free_.back();
-        free_.pop_back();
+        const auto f = free.back();
+        free.pop_back();
         return f;
     }
+    result<frame_number> try_allocate(unsigned order) noexcept { return allocate(order); }
     void free(frame_number f, unsigned order) noexcept
     {
         step("frees a frame");
         sim::explorer::here()->fence();
-        EXO_CHECK(order == 0 && this->info(f).references.load() == 1);
+        EXO_CHECK(this->info(f).order == order && this->info(f).references.load() == 1);
         for (unsigned cpu = 0; cpu < cpus_.cpu_limit(); ++cpu)
-            require(!unit_.reaches(cpu, f), "a frame is freed, and a CPU still reaches it");
-        std::memset(memory_.to_pointer(f.address()), sim::physical_memory::poison, page_size);
-        free_.push_back(f);
+            for (auto part = f; part != f + (std::uint64_t{1} << order); part = part + 1)
+                require(!unit_.reaches(cpu, part), "a frame is freed, and a CPU still reaches it");
+        std::memset(memory_.to_pointer(f.address()), sim::physical_memory::poison, page_size << order);
+        free_of(order).push_back(f);
     }
     using base::free_frames;
-    [[nodiscard]] std::uint64_t free_frames() const noexcept { return free_.size(); }
+    [[nodiscard]] std::uint64_t free_frames() const noexcept
+    {
+        return singles_.size() + (blocks_.size() << BlockOrder);
+    }
 
 private:
+    std::vector<frame_number>& free_of(unsigned order)
+    {
+        EXO_CHECK(order == 0 || order == BlockOrder);
+        return order == 0 ? singles_ : blocks_;
+    }
+
     sim::physical_memory& memory_;
     Mmu& unit_;
     explored_cpus& cpus_;
-    std::vector<frame_number> free_;
+    std::vector<frame_number> singles_;
+    std::vector<frame_number> blocks_;
 };
 
 class heap final : public allocator {
@@ -152,9 +187,11 @@ public:
 // Thread n of the scenario runs on CPU n.
 template <class Parts = sound>
 class world : public sim::scenario {
-    static constexpr std::size_t frame_count = 32;
+    static constexpr std::size_t single_frames = 32;
+    static constexpr unsigned pages_per_large_page = hal::entries_per_table<typename Parts::format>;
+    static constexpr std::size_t frame_count = single_frames + Parts::large_pages * pages_per_large_page;
     struct watched_memory : sim::physical_memory {
-        watched_memory() : physical_memory{frame_count}
+        watched_memory() : physical_memory{frame_count, frame_number{pages_per_large_page - single_frames}}
         {
             sim::explorer::here()->watch({to_pointer(frames().begin.address()), frame_count * page_size});
         }
@@ -168,11 +205,14 @@ public:
     using paging_type = paging<mmu>;
     using shootdown =
         mm::shootdown<paging_type, paging_type, typename Parts::ipi, explored_cpus, explored_cpus, atomics>;
-    using frames_type = frames<typename Parts::counts, mmu>;
+    using frames_type = frames<typename Parts::counts, mmu, format::index_bits>;
     using memory_system = mm::memory_system<format, sim::physical_memory, typename Parts::entries, frames_type,
-                                            shootdown, one_page_each>;
+                                            shootdown, typename Parts::fill>;
     using space = mm::address_space<memory_system>;
 
+    static constexpr bool has_large_pages = Parts::large_pages != 0;
+    // Of a region with some pages: so many that it gets a large page, if there are any.
+    static constexpr unsigned region_pages = has_large_pages ? pages_per_large_page : 2;
     static constexpr virt_addr base{0x40'0000};
     static constexpr virt_addr page(unsigned i) { return base + i * page_size; }
 
@@ -184,15 +224,23 @@ public:
     }
     unsigned threads() const override { return cpus.cpu_limit(); }
 
-    // A space with `count` pages from page(0) on, whose first words are 100, 101, ...
-    ref<space> make_space(unsigned count)
+    // A space with a region of `count` pages from page(0) on, untouched.
+    ref<space> make_empty_space(unsigned count)
     {
         auto made = *space::create(memory, {virt_addr{0x1000}, base, base + (std::uint64_t{1} << 30)});
         EXO_CHECK(made->map({.address = base, .length = count * page_size, .where = mm::placement::fixed}).has_value());
-        for (unsigned i = 0; i < count; ++i)
-            write(*made, i, 100 + i);
         return made;
     }
+    // A space with `count` pages, whose first words are 100, 101, ...; if there are large pages, at the front of one.
+    ref<space> make_space(unsigned count)
+    {
+        auto made = make_empty_space(has_large_pages ? pages_per_large_page : count);
+        for (unsigned i = 0; i < count; ++i)
+            write(*made, i, 100 + i);
+        EXO_CHECK(in_large_page(*made) == has_large_pages);
+        return made;
+    }
+    bool in_large_page(space& s) const { return memory.tables.find(s.root(), page(0)).level == 1; }
     // The same by the kernel, which asks no TLB.
     static void write(space& s, unsigned i, std::uint64_t value)
     {
@@ -292,14 +340,21 @@ private:
     {
         for (int tries = 0; tries < 8; ++tries) {
             const auto saved = cpus.save_and_disable();
-            const auto to = unit.access_unjudged(cpus.current_cpu(), page(i), tried, sim::privilege::user);
+            const auto cpu = cpus.current_cpu();
+            const auto to = unit.access_unjudged(cpu, page(i), tried, sim::privilege::user);
+            const auto before = translation.times_forgotten(cpu);
             if (to)
                 use(ram.to_pointer(*to));
             cpus.restore(saved);
             if (to)
                 return true;
-            if (!s.handle_fault(page(i), tried))
+            const auto answered = s.handle_fault(page(i), tried);
+            if (!answered)
                 return false;
+            // A CPU that remembers what denies this would fault until it is told of the change that another made.
+            if (format::caches_absent && *answered == mm::fault_kind::spurious)
+                sim::explorer::here()->wait("is to be told of a change",
+                                            [&] { return translation.times_forgotten(cpu) != before; });
         }
         sim::explorer::here()->fail("faults are answered, and nothing changes");
     }
@@ -324,7 +379,7 @@ private:
         }
         std::uint64_t used = 0;
         for (std::size_t i = 0; i < frame_count; ++i) {
-            used += counts[i] != 0;
+            used += counts[i] != 0 ? std::uint64_t{1} << records[i].order : 0;
             require(counts[i] == 0 || frame_source.references(ram.frames().begin + i) == counts[i],
                     "a count is not that of the entries");
         }
@@ -345,12 +400,14 @@ private:
             ++used;
             const frame_number below{format::address(e, level)};
             require(ram.contains(below.address()), "an entry leads nowhere");
-            ++count_of(below);
-            require(!format::writable(e) || frame_source.references(below) == 1,
+            const auto counted = frame_source.block_of(below);
+            ++count_of(counted);
+            require(!format::writable(e) || frame_source.references(counted) == 1,
                     "a way to write leads to what is counted more than once");
-            require(level != 0 || (format::attributes(e, 0).software & mm::changing_leaf) == 0,
+            const bool is_table = format::is_table(e, level);
+            require(is_table || (format::attributes(e, level).software & mm::changing_leaf) == 0,
                     "a page is left as if a fault changed it");
-            if (level != 0)
+            if (is_table)
                 audit(below, level - 1, count_of, tables);
         }
         require(frame_source.info(at).table.entries == used, "a table's entries are miscounted");
