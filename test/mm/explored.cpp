@@ -964,6 +964,25 @@ TEST_CASE("The last user of what was a shared large page has its single pages, a
     CHECK_CLEAN(explore<come_apart_at_once<large_on_riscv>>(1));
 }
 
+TEST_CASE("Where tables do not forbid writing and absence is remembered, the same holds")
+{
+    CHECK_CLEAN(explore<write_one_page<2, on_riscv>>(2));
+    CHECK_CLEAN(explore<write_and_exit<on_riscv>>(3));
+    CHECK_CLEAN(explore<exit_and_exit<on_riscv>>(3));
+    CHECK_CLEAN(explore<unmap_and_access<on_riscv>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<false, true, on_riscv>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<false, false, on_riscv>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<true, true, on_riscv>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<true, false, on_riscv>>(2));
+    CHECK_CLEAN(explore<fault_and_fault_and_exit<true, on_riscv>>(2));
+    CHECK_CLEAN(explore<unmap_and_fault<on_riscv>>(2));
+    CHECK_CLEAN(explore<fork_and_write<on_riscv>>(2));
+    CHECK_CLEAN(explore<fork_and_write<on_riscv, false>>(2));
+    CHECK_CLEAN(explore<protect_under_writer<on_riscv>>(2));
+    CHECK_CLEAN(explore<unmap_under_reader<on_riscv>>(3));
+    CHECK_CLEAN(explore<unmap_under_visitor<on_riscv>>(2));
+}
+
 TEST_CASE("No frame is freed before every CPU that uses the space has forgotten it")
 {
     CHECK_CLEAN(explore<unmap_under_reader<>>(3));
