@@ -4,7 +4,7 @@
 set -u
 source=$(cd "$1" && pwd) work=$2
 shift 2
-cxx=(${CXX:-g++-12} -std=c++23 -O0 -w)
+cxx=(${CXX:-g++-12} -std=c++23 -O1 -w)
 
 races=(
     'mm/table_sharing.hpp|/to.invalidate_page(v.align_down/,/to.retire/s/to.retire(child)/release_reference(memory_, child)/|a table is dropped before other CPUs have forgotten it'
@@ -25,6 +25,12 @@ races=(
     'mm/address_space_faults.hpp|s/const bool at_once = .*;/const bool at_once = true;/|a page that replaces another is written before other CPUs have forgotten that'
     'mm/address_space_faults.hpp|s/if (format::attributes(leaf, 0).software & changing_leaf)/if (false)/|a second fault gives the right to write to such a page'
     'mm/table_sharing.hpp|s/while (!format::writable(e) \&\& marked(e) == judged \&\&$/while (!format::writable(e) \&\&/|a fault gives the right to write to a page that another is changing'
+    'mm/table_sharing.hpp|/result<frame_number> split(entry/,/^    }/s/to.flush();/;/|a large page is split while CPUs remember it whole'
+    'mm/table_sharing.hpp|s/const entry old = entries().exchange(slot, entry{});/const entry old = entries().load(slot); entries().store(slot, entry{});/|a large page is taken out in two steps to be split'
+    'mm/table_sharing.hpp|s/return to.alone() ? split(slot, level, v, to) : fail(errors::busy);/return split(slot, level, v, to);/|two faults split one large page'
+    'mm/table_sharing.hpp|/result<> come_apart/,/^    }/s/if (!to.alone())/if (false)/|two faults make single frames of one block'
+    'mm/address_space_faults.hpp|s/!here.fill(\*at, leaf_for(r, \*have.block(), true, 1))/(here.fill(*at, leaf_for(r, *have.block(), true, 1)), false)/|a large page that came second is lost'
+    'mm/table_sharing.hpp|/forbid_write_in(child))$/{n;s/to.invalidate_everything();/;/}|other CPUs may write to a last-level table that a fork shares'
     'sync/wait_queue.hpp|/maybe_waiting() const/,/^    }/s/Atomics::fence.*//|no fence between a change and the look at who waits for it'
     'sync/mutex.hpp|s/return !held_.exchange(true, std::memory_order_acquire)/return !held_.load() \&\& (held_.store(true, std::memory_order_relaxed), true)/|a mutex is taken in two steps'
     'sync/seqlock.hpp|s/return begin % 2 == 0 \&\& /return /|a sequence lock is read while it is written'
