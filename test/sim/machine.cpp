@@ -109,7 +109,10 @@ void check_tlb_of(by_hand<Format>& m, Paging& paging)
 // CR3, CR4, INVLPG and INVPCID as the SDM describes them, for CPU 0 of the simulated machine.
 class x86_processor {
 public:
-    x86_processor(sim::mmu<format>& unit, const x86_64::cpu_features& features) : unit_{unit}, features_{features} {}
+    x86_processor(sim::mmu<format>& unit, const x86_64::cpu_features& features)
+        : unit_{unit}, features_{features}, cr4_{features.global_pages ? x86_64::cr4::global_pages : 0}
+    {
+    }
 
     const x86_64::cpu_features& features() const noexcept { return features_; }
     std::uint64_t read_cr3() const noexcept { return cr3_; }
@@ -119,6 +122,8 @@ public:
         cr3_ = value & ~x86_64::cr3::keep;
         unit_.load(0, {phys_addr{value & format::address_mask}, id_in(value)},
                    (value & x86_64::cr3::keep) != 0 ? hal::remembered::keep : hal::remembered::forget);
+        if ((cr4_ & x86_64::cr4::global_pages) == 0)
+            unit_.invalidate_all(0);
     }
     std::uint64_t read_cr4() const noexcept { return cr4_; }
     void write_cr4(std::uint64_t value) noexcept
@@ -151,7 +156,7 @@ private:
     sim::mmu<format>& unit_;
     const x86_64::cpu_features features_;
     std::uint64_t cr3_{};
-    std::uint64_t cr4_{x86_64::cr4::global_pages};
+    std::uint64_t cr4_;
 };
 
 // The two models over it, as one object.
@@ -215,6 +220,20 @@ TEST_CASE("the TLB of x86-64 keeps the laws over the instructions that a CPU has
         CHECK(paging.id_limit() == (features.pcid && features.invpcid ? 4096 : 1));
         check_tlb_of(m, paging);
     }
+}
+
+TEST_CASE("a CPU without global pages forgets everything when its root is loaded again")
+{
+    by_hand<format> m;
+    x86_processor cpu{m.unit, {}};
+    x86_paging paging{cpu};
+    const phys_addr root = m.new_table();
+    *m.path(root, page, 0) = format::leaf(phys_addr{0}, 0, user_data);
+    paging.load({root}, hal::remembered::forget);
+    m.remember(page);
+    REQUIRE(m.remembers(page));
+    paging.invalidate_all();
+    CHECK(!m.remembers(page));
 }
 
 TEST_CASE("the MMU grants what the tables grant, to the kernel and to the user")
