@@ -38,13 +38,7 @@ public:
 TEST_CASE("there is a trial for every pointer that a system call takes")
 {
     pointer_parameters found;
-    linux_abi::add_file_calls<system_type>(found);
-    linux_abi::add_futex_calls<system_type>(found);
-    linux_abi::add_memory_calls<system_type>(found);
-    linux_abi::add_process_calls<system_type>(found);
-    linux_abi::add_signal_calls<system_type>(found);
-    linux_abi::add_system_calls<system_type>(found);
-    linux_abi::add_time_calls<system_type>(found);
+    linux_abi::add_calls<system_type>(found);
     std::size_t pointers = 0;
     for (std::size_t n = 0; n < linux_abi::number_limit; ++n)
         for (int position = 0; position < 6; ++position) {

@@ -22,10 +22,10 @@
 
 namespace exo::linux_abi {
 
-template <class System>
-consteval call_table<System> make_call_table()
+// Every system call there is, to a table that has set<Function>(number).
+template <class System, class Table>
+constexpr void add_calls(Table& table)
 {
-    call_table<System> table;
     add_file_calls<System>(table);
     add_futex_calls<System>(table);
     add_memory_calls<System>(table);
@@ -34,6 +34,13 @@ consteval call_table<System> make_call_table()
     add_signal_calls<System>(table);
     add_system_calls<System>(table);
     add_time_calls<System>(table);
+}
+
+template <class System>
+consteval call_table<System> make_call_table()
+{
+    call_table<System> table;
+    add_calls<System>(table);
     return table;
 }
 
