@@ -135,11 +135,11 @@ TEST_CASE("mmap, mprotect, mremap, brk and munmap do what programs expect")
     check_clean(machine);
 }
 
-TEST_CASE("MAP_POPULATE has the pages there when mmap returns")
+TEST_CASE("MAP_POPULATE has the pages there when mmap returns, unless MAP_NONBLOCK takes that back")
 {
     simulated_kernel machine;
     machine.run([&](view& self) {
-        constexpr std::uint64_t count = 5, populate = 0x8000;
+        constexpr std::uint64_t count = 5, populate = 0x8000, non_block = 0x10000;
         const auto vector = self.allocate(count);
         // How many pages of a new mapping are in memory.
         const auto present = [&](std::uint64_t flags) {
@@ -154,6 +154,7 @@ TEST_CASE("MAP_POPULATE has the pages there when mmap returns")
             CAPTURE(kind);
             CHECK(present(kind) == 0);
             CHECK(present(kind | populate) == count);
+            CHECK(present(kind | populate | non_block) == 0);
         }
         self.exit(0);
     });

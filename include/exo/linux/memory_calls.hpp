@@ -121,7 +121,7 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
                             .access = EXO_TRY(to_protection(protection & 7)),
                             .kind = shared ? mm::sharing::shared : mm::sharing::private_copy,
                             .locked = (flags & map_flag::locked) != 0 ? mm::locking::at_once : mm::locking::none,
-                            .populate = (flags & map_flag::populate) != 0};
+                            .populate = (flags & (map_flag::populate | map_flag::non_block)) == map_flag::populate};
     if ((flags & map_flag::fixed_noreplace) != 0)
         request.where = mm::placement::fixed_noreplace;
     else if ((flags & map_flag::fixed) != 0)
