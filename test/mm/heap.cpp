@@ -125,6 +125,13 @@ TEST_CASE("Out of memory is null, and what was there stays usable")
     w.heap.deallocate(at, 3000, 8);
 }
 
+TEST_CASE("A large object that the checked heap cannot note is none, and its frames go back")
+{
+    world<mm::checked_heap> w{8};
+    CHECK(w.heap.allocate(8 * page_size, 8) == nullptr);
+    CHECK(w.frames.allocator.free_frames() == 8);
+}
+
 TEST_CASE("Objects move between the CPUs of their threads, and none is lost or given twice")
 {
     constexpr unsigned threads = 3;
@@ -169,7 +176,7 @@ TEST_CASE("The checked heap finds misuse, and says of which object")
     world<mm::checked_heap> w;
     auto* first = static_cast<char*>(w.heap.allocate(100, 8));
     auto* second = static_cast<char*>(w.heap.allocate(100, 8));
-    auto* large = static_cast<char*>(w.heap.allocate(5000, 8));
+    auto* large = static_cast<char*>(w.heap.allocate(9000, 8));
     const auto finds = [&](const char* what, const void* object, auto misuse) {
         char name[64];
         std::snprintf(name, sizeof name, "the object at %p of ", object);
@@ -183,7 +190,8 @@ TEST_CASE("The checked heap finds misuse, and says of which object")
               w.heap.deallocate(first, 100, 8);
               for (int i = 0; i < 200; ++i)
                   (void)w.heap.allocate(100, 8);
-              w.heap.deallocate(large, 5000, 8);
+              std::memset(large, 1, 9000);
+              w.heap.deallocate(large, 9000, 8);
           }) == "");
 
     finds("is freed twice", first, [&] {
@@ -219,7 +227,28 @@ TEST_CASE("The checked heap finds misuse, and says of which object")
         finds("is freed with another size", first, [&] { w.heap.deallocate(first, size, 8); });
     finds("is freed with another size", first, [&] { w.heap.deallocate(first, 200, 8); });
     finds("is freed, but begins elsewhere", first + 16, [&] { w.heap.deallocate(first + 16, 100, 8); });
-    finds("is freed with another size", large + page_size, [&] { w.heap.deallocate(large + page_size, 5000, 8); });
+
+    finds("is freed twice", large, [&] {
+        w.heap.deallocate(large, 9000, 8);
+        w.heap.deallocate(large, 9000, 8);
+    });
+    auto* const other = static_cast<char*>(w.heap.allocate(9000, 8));
+    auto* const upper = std::max(large, other); // the lower one stays
+    finds("is freed twice", upper, [&] {
+        w.heap.deallocate(upper, 9000, 8);
+        w.heap.deallocate(upper, 9000, 8);
+    });
+    for (const int at : {9000, 9001, 12287, 12288, 16383})
+        finds("was written to beyond its end", large, [&] {
+            large[at] ^= 1;
+            w.heap.deallocate(large, 9000, 8);
+        });
+    for (const std::size_t size : {3000u, 8999u, 9001u, 17000u})
+        finds("is freed with another size", large, [&] { w.heap.deallocate(large, size, 8); });
+    finds("is freed with another size", large, [&] { w.heap.deallocate(large, 9000, 8 * page_size); });
+    finds("is freed with another size", first, [&] { w.heap.deallocate(first, 9000, 8); });
+    for (const std::size_t offset : {std::size_t{16}, page_size, 2 * page_size})
+        finds("is freed, but begins elsewhere", large + offset, [&] { w.heap.deallocate(large + offset, 9000, 8); });
 
     // Nobody takes what is indeterminate for zeros, nor for what was there before.
     std::memset(first, 0, 100);
@@ -227,7 +256,9 @@ TEST_CASE("The checked heap finds misuse, and says of which object")
     first = static_cast<char*>(w.heap.allocate(100, 8));
     CHECK(std::count(first, first + 100, first[0]) == 100);
     CHECK(first[0] != 0);
+    CHECK(std::count(large, large + 9000, first[0]) == 9000);
     w.heap.deallocate(first, 100, 8);
     w.heap.deallocate(second, 100, 8);
-    w.heap.deallocate(large, 5000, 8);
+    w.heap.deallocate(large, 9000, 8);
+    w.heap.deallocate(other, 9000, 8);
 }

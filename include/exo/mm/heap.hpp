@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <new>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include <exo/base/address.hpp>
@@ -21,6 +22,7 @@
 #include <exo/base/check.hpp>
 #include <exo/base/list.hpp>
 #include <exo/base/page.hpp>
+#include <exo/base/tree.hpp>
 #include <exo/hal/cpu_local.hpp>
 #include <exo/hal/frame_source.hpp>
 #include <exo/hal/interrupt_control.hpp>
@@ -185,6 +187,19 @@ private:
         std::atomic<std::uint64_t> lent{}; // objects in no slab: allocated, or in a magazine
     };
 
+    // When checked, of each large object.
+    struct large_object {
+        tree_hook hook{};
+        std::byte* begin;
+        std::size_t bytes;
+        std::size_t size; // of its frames
+    };
+    struct large_objects {
+        sync::spin_lock<sync::lock_rank::heap, Interrupts> lock;
+        tree<large_object, &large_object::hook, &large_object::begin> objects;
+    };
+    struct nothing {};
+
     // How many bytes the class must have, so that the alignment follows: up to that of the header, an object of a class
     // is aligned to every power of two that divides the size of the class.
     [[nodiscard]] static std::size_t padded(std::size_t bytes, std::size_t alignment)
@@ -219,11 +234,17 @@ private:
         frames_held_.fetch_sub(std::uint64_t{1} << order, std::memory_order_relaxed);
         frames_.free(frame_of(memory), order);
     }
-    // Blocks of frames end in no red zone: it would double those of a whole power of two.
+    // A red zone of their own would double the blocks of a whole power of two: when checked, what is left has to do.
     [[gnu::noinline]] void* allocate_large(std::size_t bytes, std::size_t alignment) noexcept
     {
         const auto order = order_of(large(bytes, alignment));
         std::byte* memory = take_frames(order);
+        if constexpr (Policy::checked) {
+            if (memory && !mark_large(memory, bytes, page_size << order)) {
+                give_frames(memory, order);
+                memory = nullptr;
+            }
+        }
         if (memory)
             large_bytes_.fetch_add(page_size << order, std::memory_order_relaxed);
         return memory;
@@ -231,11 +252,8 @@ private:
     [[gnu::noinline]] void free_large(void* memory, std::size_t bytes, std::size_t alignment) noexcept
     {
         const auto order = order_of(large(bytes, alignment));
-        if constexpr (Policy::checked) {
-            if (!phys_.to_physical(memory).is_aligned(page_size << order))
-                Policy::report("is freed with another size than it was allocated with", memory, bytes);
-            Policy::release(memory, page_size << order);
-        }
+        if constexpr (Policy::checked)
+            unmark_large(static_cast<std::byte*>(memory), bytes, page_size << order);
         large_bytes_.fetch_sub(page_size << order, std::memory_order_relaxed);
         give_frames(memory, order);
     }
@@ -414,6 +432,44 @@ private:
             Policy::report("is freed twice", object, bytes);
     }
 
+    // Whether there was memory to note the object.
+    [[nodiscard]] bool mark_large(std::byte* memory, std::size_t bytes, std::size_t size) noexcept
+    {
+        void* place = allocate(sizeof(large_object), alignof(large_object));
+        if (!place)
+            return false;
+        auto* note = ::new (place) large_object{.begin = memory, .bytes = bytes, .size = size};
+        Policy::hand_out_large(memory, bytes, size);
+        auto guard = large_.lock.lock(interrupts_);
+        large_.objects.insert(*note);
+        return true;
+    }
+    void unmark_large(std::byte* memory, std::size_t bytes, std::size_t size) noexcept
+    {
+        large_object* note = take_note(memory, bytes, size);
+        Policy::take_back_large(memory, bytes, size);
+        note->~large_object();
+        deallocate(note, sizeof(large_object), alignof(large_object));
+    }
+    [[nodiscard]] large_object* take_note(std::byte* memory, std::size_t bytes, std::size_t size) noexcept
+    {
+        auto guard = large_.lock.lock(interrupts_);
+        auto* const behind = large_.objects.upper_bound(memory);
+        large_object* const found = behind ? large_.objects.previous(*behind) : large_.objects.last();
+        if (!found || memory >= found->begin + found->size) [[unlikely]]
+            // Small objects never begin with a page.
+            Policy::report(phys_.to_physical(memory).is_aligned(page_size)
+                               ? "is freed twice"
+                               : "is freed with another size than it was allocated with",
+                           memory, bytes);
+        if (memory != found->begin) [[unlikely]]
+            Policy::report("is freed, but begins elsewhere", memory, bytes);
+        if (bytes != found->bytes || size != found->size) [[unlikely]]
+            Policy::report("is freed with another size than it was allocated with", memory, bytes);
+        large_.objects.erase(*found);
+        return found;
+    }
+
     const Phys& phys_;
     Frames& frames_;
     Interrupts& interrupts_;
@@ -422,6 +478,7 @@ private:
     depot depots_[heap_classes::count];
     std::atomic<std::uint64_t> frames_held_{};
     std::atomic<std::uint64_t> large_bytes_{};
+    [[no_unique_address]] std::conditional_t<Policy::checked, large_objects, nothing> large_;
 };
 
 } // namespace exo::mm

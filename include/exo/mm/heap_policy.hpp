@@ -1,6 +1,7 @@
 // What a heap does to find misuse: nothing, or what follows.
 //
 // A checked object is followed by a red zone, and the size that was asked for; what is free is filled with a pattern.
+// Of a large object the heap keeps the size elsewhere, and its red zone is what its frames have left: perhaps nothing.
 // Found are, at the latest when the object is freed or its memory handed out again: writes beyond the end, writes after
 // a free, a second free, a free with another size, and a free of what is no object. Each ends in a panic that names the
 // object. An object starts as the pattern, so that nobody takes what is indeterminate for zeros.
@@ -45,6 +46,18 @@ public:
             report("was written to beyond its end", memory, bytes);
         if (allocated != bytes) [[unlikely]]
             report("is freed with another size than it was allocated with", memory, bytes);
+        release(memory, size);
+    }
+    // The same for a large object, of which the heap knows that it is one, and its size.
+    static void hand_out_large(void* memory, std::size_t bytes, std::size_t size) noexcept
+    {
+        __builtin_memset(memory, freed, bytes);
+        __builtin_memset(static_cast<unsigned char*>(memory) + bytes, beyond, size - bytes);
+    }
+    static void take_back_large(void* memory, std::size_t bytes, std::size_t size) noexcept
+    {
+        if (!filled(static_cast<unsigned char*>(memory) + bytes, beyond, size - bytes)) [[unlikely]]
+            report("was written to beyond its end", memory, bytes);
         release(memory, size);
     }
     // Memory that holds no object.
