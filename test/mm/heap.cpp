@@ -159,8 +159,10 @@ TEST_CASE("Objects move between the CPUs of their threads, and none is lost or g
     };
     for (int round = 0; round < 2; ++round) {
         std::vector<std::thread> running;
+        decltype(left) taken; // before any thread leaves more
+        std::swap(left, taken);
         for (unsigned cpu = 0; cpu < threads; ++cpu)
-            running.emplace_back(run, cpu, std::move(left[(cpu + 1) % threads]));
+            running.emplace_back(run, cpu, std::move(taken[(cpu + 1) % threads]));
         for (auto& thread : running)
             thread.join();
     }
