@@ -1018,6 +1018,19 @@ TEST_CASE("a file on a mount without execution cannot be made executable once it
             CHECK(flags_of(elsewhere) == (kind == shared ? "VmFlags: rd sh mr mw me ms " : "VmFlags: rd mr mw me "));
             CHECK(p(number::mprotect, elsewhere, 4096, 5) == 0);
         }
+        // Nor can memory that a device gives in its place.
+        CHECK(p(number::mknod, "/tmp/m/zero", 020666, 0x105) == 0);
+        for (const int kind : {shared, private_copy}) {
+            CAPTURE(kind);
+            for (const bool may : {false, true}) {
+                const auto zero = p.open(may ? "/dev/zero" : "/tmp/m/zero", abi::open_flag::read_write);
+                const auto there = p(number::mmap, 0, 4096, 3, kind, zero, 0);
+                REQUIRE(there > 0);
+                CHECK(p(number::mprotect, there, 4096, 5) == (may ? 0 : e(posix::acces)));
+                const bool mapped = p(number::mmap, 0, 4096, 5, kind, zero, 0) > 0;
+                CHECK(mapped == may);
+            }
+        }
         for (const char* name : {"/tmp/m/file", "/tmp/file"})
             CHECK(p(number::chmod, name, 0755) == 0);
         CHECK(p(number::execve, "/tmp/m/file", 0, 0) == e(posix::acces));

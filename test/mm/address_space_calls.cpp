@@ -510,7 +510,9 @@ TEST_CASE("What may not be executed stays so: shared or private, in part, moved,
 {
     world_type w;
     file data{w.pages, 8}, program{w.pages, 1};
-    data.executable = false;
+    const auto refuses = [](space& in, virt_addr at, std::uint64_t count) {
+        return in.protect(pages(at, count), mm::user_code).error() == mm::access_denied;
+    };
     for (const auto kind : {sharing::private_copy, sharing::shared}) {
         CAPTURE(kind == sharing::shared);
         auto s = w.make_space();
@@ -518,10 +520,8 @@ TEST_CASE("What may not be executed stays so: shared or private, in part, moved,
         auto request = at(base + page, 8, mm::user_read);
         request.kind = kind;
         request.backing = ref<mm::pager>{data};
+        request.may_execute = false;
         CHECK(s->map(request));
-        const auto refuses = [](space& in, virt_addr at, std::uint64_t count) {
-            return in.protect(pages(at, count), mm::user_code).error() == mm::access_denied;
-        };
         CHECK(refuses(*s, base, 2));
         CHECK(s->region_at(base)->access == mm::user_data); // all of the range or none
         CHECK(s->protect(pages(base, 1), mm::user_code));
@@ -543,6 +543,14 @@ TEST_CASE("What may not be executed stays so: shared or private, in part, moved,
         CHECK(s->map(request)); // in the place of the other
         CHECK(s->protect(pages(base, 2), mm::user_code));
     }
+
+    auto s = w.make_space();
+    CHECK(s->map(at(base, 1)));
+    auto request = at(base + page, 1); // alike but for this
+    request.may_execute = false;
+    CHECK(s->map(request));
+    CHECK(refuses(*s, base + page, 1));
+    CHECK(s->protect(pages(base, 1), mm::user_code));
 }
 
 TEST_CASE("A mapping that is to be populated has its pages when map returns, as far as there are any")

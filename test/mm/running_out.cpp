@@ -33,7 +33,7 @@ constexpr virt_addr nowhere{base + 32 * large};
 
 // Everything that the tests of this file can tell of a space.
 struct picture {
-    using area = std::tuple<virt_addr, virt_addr, protection, sharing, mm::growth, bool, std::string_view,
+    using area = std::tuple<virt_addr, virt_addr, protection, sharing, mm::growth, bool, bool, std::string_view,
                             std::uint64_t, mm::region_advice, mm::locking>;
     std::vector<area> regions;
     std::map<virt_addr, std::uint64_t> pages; // how each begins, unless with zeros
@@ -138,8 +138,8 @@ struct scene {
     {
         picture p;
         for (const auto& seen : regions_of(of_space)) {
-            const auto& [range, rights, kind, grows, heap, backing, offset, advice, locked] = seen;
-            p.regions.emplace_back(range.begin, range.end, rights, kind, grows, heap,
+            const auto& [range, rights, kind, grows, heap, executes, backing, offset, advice, locked] = seen;
+            p.regions.emplace_back(range.begin, range.end, rights, kind, grows, heap, executes,
                                    backing ? backing->name() : std::string_view{}, offset, advice, locked);
         }
         bool in_regions = true;

@@ -165,7 +165,6 @@ public:
         return {};
     }
     mm::object_mappings* mappings() noexcept override { return &known_to; }
-    bool allows_executing() const noexcept override { return executable; }
     std::string_view name() const noexcept override { return "/a/file"; }
     mm::pager_identity identity() const noexcept override { return {1, 2}; }
     void last_reference() noexcept override { ended = true; }
@@ -182,7 +181,6 @@ public:
     mm::object_mappings known_to;
     std::function<void()> meanwhile; // once a page was asked for, and before it is mapped
     std::uint64_t asked_what_is_present{};
-    bool executable{true};
     bool ended{};
 };
 

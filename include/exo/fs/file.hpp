@@ -174,10 +174,8 @@ public:
     }
     [[nodiscard]] mm::object_mappings* mappings() noexcept override { return node_->mappings(); }
     [[nodiscard]] bool allows_writing() const noexcept override { return writable(); }
-    [[nodiscard]] bool allows_executing() const noexcept override
-    {
-        return !where_.on || !where_.on->options().no_execute;
-    }
+    // Not so on a mount without execution.
+    [[nodiscard]] bool allows_executing() const noexcept { return !where_.on || !where_.on->options().no_execute; }
     [[nodiscard]] mm::pager_identity identity() const noexcept override
     {
         const auto status = node_->status();

@@ -145,6 +145,7 @@ result<std::uint64_t> sys_mmap(call<System>& c, std::uint64_t address, std::uint
             return fail(errors::no_device);
         if ((protection & 4) != 0 && !file->allows_executing())
             return fail(errors::not_permitted);
+        request.may_execute = file->allows_executing();
     }
     if (!anonymous) {
         static_cast<void>(c.system.vfs().remember_path(c.paths(), *file));

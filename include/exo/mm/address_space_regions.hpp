@@ -302,6 +302,7 @@ result<virt_addr> address_space<Memory>::map(map_request request, const space_li
                                         .access = request.access | protection::user,
                                         .kind = request.kind,
                                         .grows = request.grows,
+                                        .may_execute = request.may_execute,
                                         .backing = std::move(request.backing),
                                         .offset = request.offset,
                                         .locked = request.locked == locking::none ? lock_new_ : request.locked};
@@ -364,7 +365,7 @@ result<> address_space<Memory>::protect(virt_range asked, protection access, con
     if (writes || executes) {
         std::uint64_t new_data = 0;
         for (region* r = region_of(range.begin); r && r->range.begin < range.end; r = regions_.next(*r)) {
-            if ((writes && !r->may_be_written()) || (executes && !r->may_be_executed()))
+            if ((writes && !r->may_be_written()) || (executes && !r->may_execute))
                 return fail(access_denied, r->range.begin.value());
             region_info changed = *r;
             changed.access = access;

@@ -50,8 +50,6 @@ public:
     [[nodiscard]] virtual object_mappings* mappings() noexcept { return nullptr; }
     // Whether shared mappings may write to the object: not so through a file that was opened for reading only.
     [[nodiscard]] virtual bool allows_writing() const noexcept { return true; }
-    // Whether mappings may run what is in the object: not so through a file on a mount without execution.
-    [[nodiscard]] virtual bool allows_executing() const noexcept { return true; }
 
     [[nodiscard]] virtual pager_identity identity() const noexcept { return {}; }
     // A path or a label such as "[vdso]"; valid as long as the pager is.

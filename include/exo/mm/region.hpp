@@ -79,6 +79,7 @@ struct map_request {
     std::uint64_t limit{};  // how many bytes a growing region may reach
     ref<pager> backing{};   // null: anonymous memory, zero at first
     std::uint64_t offset{}; // into the pager's object, a multiple of the page size
+    bool may_execute{true}; // protect may make it executable; if not, `access` does not execute
     locking locked{};
     bool populate{}; // have the pages there before the call returns, as far as memory allows
 };
@@ -108,6 +109,7 @@ struct region_info {
     sharing kind{};
     growth grows{};
     bool heap{}; // the area that set_brk moves
+    bool may_execute{true}; // if protect wants it, whatever `access` is now
     ref<pager> backing;
     std::uint64_t offset{}; // of range.begin in the pager's object
     region_advice advice{};
@@ -119,7 +121,6 @@ struct region_info {
     }
     // What protect may give it, whatever it has now.
     [[nodiscard]] bool may_be_written() const { return kind == sharing::private_copy || backing->allows_writing(); }
-    [[nodiscard]] bool may_be_executed() const { return !backing || backing->allows_executing(); }
     // Zero at first, and nobody else's: what is shared has a pager.
     [[nodiscard]] bool is_anonymous() const { return !backing; }
     [[nodiscard]] bool is_data() const
@@ -142,8 +143,8 @@ struct region : region_info {
     [[nodiscard]] bool continues_in(const region& next) const
     {
         return range.end == next.range.begin && access == next.access && kind == next.kind && heap == next.heap &&
-               advice == next.advice && locked == next.locked && grows == growth::fixed &&
-               next.grows == growth::fixed && backing == next.backing &&
+               may_execute == next.may_execute && advice == next.advice && locked == next.locked &&
+               grows == growth::fixed && next.grows == growth::fixed && backing == next.backing &&
                (!backing || offset + range.size() == next.offset) && mapping.generation == next.mapping.generation;
     }
     // Gives the part from `a` on, which lies inside, to `upper`.

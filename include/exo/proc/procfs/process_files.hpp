@@ -410,7 +410,7 @@ inline void write_region_flags(const mm::region_info& r, text_builder& out)
         {shared && r.may_be_written(), "sh"},
         {true, "mr"},
         {r.may_be_written(), "mw"},
-        {r.may_be_executed(), "me"},
+        {r.may_execute, "me"},
         {shared, "ms"},
         {r.grows == mm::growth::down, "gd"},
         {r.locked != mm::locking::none, "lo"},
