@@ -24,6 +24,7 @@
 #include <exo/linux/restartable_sequence.hpp>
 #include <exo/linux/signal_frame.hpp>
 #include <exo/mm/fault.hpp>
+#include <exo/mm/heap_metrics.hpp>
 #include <exo/mm/metrics.hpp>
 #include <exo/proc/exec.hpp>
 #include <exo/proc/fault.hpp>
@@ -58,13 +59,14 @@ public:
                          this->scheduler().processors()[0], this->scheduler().processors().size()},
           time_metrics_{time_table, this->records_of_cpus()[0], this->records_of_cpus().size()},
           lock_metrics_{counters_of_cpu{platform}, platform.cpu().cpu_limit()},
-          memory_metrics_{mm::make_metrics_source(this->memory())}, shootdown_metrics_{
-                                                                        this->memory().shootdown.make_metrics_source()}
+          memory_metrics_{mm::make_metrics_source(this->memory())}, heap_metrics_{this->heap_behind()},
+          shootdown_metrics_{this->memory().shootdown.make_metrics_source()}
     {
         this->metrics().add(scheduler_metrics_);
         this->metrics().add(queue_metrics_);
         this->metrics().add(time_metrics_);
         this->metrics().add(memory_metrics_);
+        this->metrics().add(heap_metrics_);
         this->metrics().add(shootdown_metrics_);
         if constexpr (counts_locks)
             this->metrics().add(lock_metrics_);
@@ -385,6 +387,7 @@ private:
     trace::table_source<cpu_record> time_metrics_;
     [[no_unique_address]] lock_metrics_type lock_metrics_;
     mm::metrics_source<typename system_type::memory_type> memory_metrics_;
+    mm::heap_metrics<typename system_type::heap_type> heap_metrics_;
     typename system_type::shootdown_type::metrics_source shootdown_metrics_;
     log_line panic_text_;
 };

@@ -225,6 +225,8 @@ public:
     [[nodiscard]] P& platform() { return platform_; }
     [[nodiscard]] frames_type& frames() { return frames_; }
     [[nodiscard]] allocator& heap() { return heap_for_use_; }
+    // Behind what a platform puts before it.
+    [[nodiscard]] const heap_type& heap_behind() const { return heap_; }
     [[nodiscard]] sync::any_parker& parker() { return parker_; }
     [[nodiscard]] interrupts_type& interrupts() { return scheduler_; }
     [[nodiscard]] user_mode_type& user_mode() { return platform_.user_mode(); }

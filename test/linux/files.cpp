@@ -755,6 +755,7 @@ TEST_CASE("/proc shows the machine")
         has("/proc/stat", "\ncpu0 ");
         has("/proc/stat", "\nprocs_running 1\n");
         has("/proc/exo/metrics", "# TYPE exo_sched_switches_total counter\n");
+        has("/proc/exo/metrics", "\nexo_mm_heap_objects{bytes=\"64\"} ");
         CHECK(words(p.contents("/proc/uptime")).size() == 2);
         CHECK(words(p.contents("/proc/loadavg")).size() == 5);
         CHECK(p.open("/proc/nothing") == e(posix::noent));

@@ -3,13 +3,16 @@
 #include <doctest/doctest.h>
 
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <exo/arch/x86_64/paging.hpp>
+#include <exo/mm/heap_metrics.hpp>
 #include <exo/mm/metrics.hpp>
 #include <exo/mm/shared_memory.hpp>
 
+#include "plain.hpp"
 #include "space_world.hpp"
 
 using namespace exo;
@@ -117,6 +120,77 @@ TEST_CASE("what was done for faults, forks, large pages and want of memory is co
     CHECK(w.count("exo_mm_reclaims_total") == 10);
     CHECK(w.count("exo_mm_frames_reclaimed_total") == 15);
     CHECK(w.count("exo_mm_out_of_memory_kills_total") == 12);
+}
+
+TEST_CASE_TEMPLATE(
+    "what the heap holds by class, in caches and beyond the classes, and what it did, is counted by name", Policy,
+    mm::unchecked_heap, mm::checked_heap)
+{
+    using heap_type = mm::heap<plain::memory, plain::frame_allocator, plain::interrupts, plain::cpus, Policy>;
+    plain::frames frames{64};
+    frames.add_all();
+    plain::memory memory{frames.first, 64};
+    std::vector<mm::heap_cache> caches(1);
+    heap_type heap{memory, frames.allocator, frames.interrupt_control, frames.cpu, caches};
+    mm::heap_metrics source{heap};
+    trace::registry registry;
+    registry.add(source);
+    const auto count = [&](std::string_view name) { return registry.value(name).value(); };
+
+    // 1000 bytes and a red zone of 16 take a class of 1024, whose magazine holds 16 objects and is refilled by 8.
+    constexpr std::size_t bytes = 1000, batch = 8;
+    std::vector<void*> taken;
+    const auto take = [&](std::size_t n) {
+        for (std::size_t i = 0; i < n; ++i)
+            taken.push_back(heap.allocate(bytes, 8));
+    };
+    const auto give = [&](std::size_t n) {
+        for (std::size_t i = 0; i < n; ++i) {
+            heap.deallocate(taken.back(), bytes, 8);
+            taken.pop_back();
+        }
+    };
+    take(3 * batch + 1);
+    CHECK(count("exo_mm_heap_objects{bytes=\"1024\"}") == 3 * batch + 1);
+    CHECK(count("exo_mm_heap_bytes") == (3 * batch + 1) * 1024);
+    CHECK(count("exo_mm_heap_refills_total") == 4);
+    CHECK(count("exo_mm_heap_spills_total") == 0);
+    CHECK(count("exo_mm_heap_frames") == frames.records.size() - frames.allocator.free_frames());
+    // What is cached at most is a refill less the object that was wanted; a slab may have had fewer.
+    const auto cached = count("exo_mm_heap_cached_bytes") / 1024;
+    CHECK(cached < batch);
+
+    give(16 - cached);
+    CHECK(count("exo_mm_heap_spills_total") == 0);
+    CHECK(count("exo_mm_heap_cached_bytes") == 16 * 1024);
+    give(1);
+    CHECK(count("exo_mm_heap_spills_total") == 1);
+    CHECK(count("exo_mm_heap_cached_bytes") == (batch + 1) * 1024);
+    CHECK(count("exo_mm_heap_objects{bytes=\"1024\"}") == taken.size());
+    CHECK(count("exo_mm_heap_objects{bytes=\"16\"}") == 0);
+    CHECK(count("exo_mm_heap_refills_total") == 4);
+
+    const auto large = 5 * page_size, notes = std::is_same_v<Policy, mm::checked_heap> ? std::size_t{1} : 0;
+    const auto before = count("exo_mm_heap_frames");
+    void* object = heap.allocate(large, 8);
+    CHECK(count("exo_mm_heap_large_frames") == 8);
+    CHECK(count("exo_mm_heap_large_allocated_total") == 1);
+    CHECK(count("exo_mm_heap_frames") == before + 8 + notes);
+    heap.deallocate(object, large, 8);
+    CHECK(count("exo_mm_heap_large_frames") == 0);
+    CHECK(count("exo_mm_heap_large_allocated_total") == 1);
+
+    CHECK(heap.allocate(64 * page_size, 8) == nullptr);
+    CHECK(count("exo_mm_heap_failures_total") == 1);
+    while (void* at = heap.allocate(bytes, 8))
+        taken.push_back(at);
+    CHECK(count("exo_mm_heap_failures_total") == 2);
+    const auto refills = count("exo_mm_heap_refills_total");
+    CHECK(heap.allocate(bytes, 8) == nullptr);
+    CHECK(count("exo_mm_heap_refills_total") == refills);
+    CHECK(count("exo_mm_heap_objects{bytes=\"1024\"}") == taken.size());
+    give(taken.size());
+    CHECK(count("exo_mm_heap_bytes") == 0);
 }
 
 } // namespace

@@ -30,6 +30,7 @@
 #include <exo/mm/heap_policy.hpp>
 #include <exo/sync/lock_rank.hpp>
 #include <exo/sync/spin_lock.hpp>
+#include <exo/trace/counter.hpp>
 
 namespace exo::mm {
 
@@ -152,14 +153,39 @@ public:
     // Bytes in objects allocated, rounded up to their classes; a snapshot.
     [[nodiscard]] std::uint64_t bytes_in_use() const noexcept
     {
-        auto sum = large_bytes_.load(std::memory_order_relaxed);
-        for (std::size_t i = 0; i < heap_classes::count; ++i) {
-            auto objects = depots_[i].lent.load(std::memory_order_relaxed);
-            for (const heap_cache& cache : caches_)
-                objects -= cache.magazines[i].count.load(std::memory_order_relaxed);
-            sum += objects * heap_classes::sizes[i];
-        }
+        auto sum = large_frames() * page_size;
+        for (std::size_t i = 0; i < heap_classes::count; ++i)
+            sum += objects_in_use(i) * heap_classes::sizes[i];
         return sum;
+    }
+    // Objects allocated of one class, and those that CPUs keep at hand.
+    [[nodiscard]] std::uint64_t objects_in_use(std::size_t index) const noexcept
+    {
+        return depots_[index].lent.load(std::memory_order_relaxed) - objects_cached(index);
+    }
+    [[nodiscard]] std::uint64_t objects_cached(std::size_t index) const noexcept
+    {
+        std::uint64_t sum = 0;
+        for (const heap_cache& cache : caches_)
+            sum += cache.magazines[index].count.load(std::memory_order_relaxed);
+        return sum;
+    }
+    // Those in objects that are larger than every class.
+    [[nodiscard]] std::uint64_t large_frames() const noexcept { return large_frames_.load(std::memory_order_relaxed); }
+
+    // What happened beside the usual pair of calls, which counts nothing.
+    struct counts {
+        std::uint64_t refills, spills; // of magazines
+        std::uint64_t large_allocated, failures;
+    };
+    [[nodiscard]] counts counters() const noexcept
+    {
+        counts all{0, 0, large_allocated_.value(), failures_.value()};
+        for (const depot& d : depots_) {
+            all.refills += d.refills.value();
+            all.spills += d.spills.value();
+        }
+        return all;
     }
     // Frames that the heap holds, in use or not.
     [[nodiscard]] std::uint64_t frames_held() const noexcept { return frames_held_.load(std::memory_order_relaxed); }
@@ -168,6 +194,8 @@ private:
     static constexpr unsigned largest_order = 10;
 
     using magazine = heap_cache::magazine;
+    using counter = trace::counter<trace::recording>;
+    using shared_counter = trace::shared_counter<trace::recording>;
 
     // At the start of each slab's first frame.
     struct slab {
@@ -185,6 +213,7 @@ private:
         list<slab, &slab::hook> usable; // slabs with some objects free and some not
         slab* spare{}; // one with all of them free, so that a single object does not cost a frame each time
         std::atomic<std::uint64_t> lent{}; // objects in no slab: allocated, or in a magazine
+        counter refills, spills;           // of magazines
     };
 
     // When checked, of each large object.
@@ -245,8 +274,12 @@ private:
                 memory = nullptr;
             }
         }
-        if (memory)
-            large_bytes_.fetch_add(page_size << order, std::memory_order_relaxed);
+        if (!memory) {
+            failures_.add();
+            return nullptr;
+        }
+        large_allocated_.add();
+        large_frames_.fetch_add(std::uint64_t{1} << order, std::memory_order_relaxed);
         return memory;
     }
     [[gnu::noinline]] void free_large(void* memory, std::size_t bytes, std::size_t alignment) noexcept
@@ -254,7 +287,7 @@ private:
         const auto order = order_of(large(bytes, alignment));
         if constexpr (Policy::checked)
             unmark_large(static_cast<std::byte*>(memory), bytes, page_size << order);
-        large_bytes_.fetch_sub(page_size << order, std::memory_order_relaxed);
+        large_frames_.fetch_sub(std::uint64_t{1} << order, std::memory_order_relaxed);
         give_frames(memory, order);
     }
     [[nodiscard]] static std::size_t large(std::size_t bytes, std::size_t alignment)
@@ -280,6 +313,8 @@ private:
         if (auto count = refill(here, index); count != 0) {
             object = here.objects[--count];
             here.count.store(count, std::memory_order_relaxed);
+        } else {
+            failures_.add();
         }
         interrupts_.restore(saved);
         return object;
@@ -312,6 +347,7 @@ private:
                 from.usable.erase(*source);
         }
         lend(from, count);
+        from.refills.add(count != 0);
         to.count.store(count, std::memory_order_relaxed);
         return count;
     }
@@ -327,6 +363,7 @@ private:
         for (std::uint32_t i = 0; i < kept; ++i)
             from.objects[i] = from.objects[leaving + i];
         lend(to, -std::uint64_t{leaving});
+        to.spills.add();
         from.count.store(kept, std::memory_order_relaxed);
         return kept;
     }
@@ -477,7 +514,9 @@ private:
     std::span<heap_cache> caches_;
     depot depots_[heap_classes::count];
     std::atomic<std::uint64_t> frames_held_{};
-    std::atomic<std::uint64_t> large_bytes_{};
+    std::atomic<std::uint64_t> large_frames_{};
+    shared_counter large_allocated_;
+    shared_counter failures_;
     [[no_unique_address]] std::conditional_t<Policy::checked, large_objects, nothing> large_;
 };
 
