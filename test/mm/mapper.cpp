@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -119,6 +120,71 @@ TEST_CASE_TEMPLATE("a range takes the largest pages that alignment allows", Form
         CHECK(w.map.translate(v)->address == target + (v - base));
     // Two paths down to base pages, with what is above them in common.
     CHECK(w.m.frames.in_use() - used == (hal::root_level<Format> - 2) + 2 * 2);
+}
+
+TEST_CASE_TEMPLATE("what lies in a row and grants the same is one run, whatever the sizes of its pages", Format,
+                   EXO_EVERY_FORMAT)
+{
+    world<Format> w{1};
+    const auto large = size_of<Format>(1);
+    const virt_addr begin = base + large - 3 * page_size, end = base + 2 * large + 3 * page_size;
+    const auto run = [&](virt_addr from, virt_addr to) {
+        const auto found = w.map.translate_run({from, to});
+        REQUIRE(found);
+        CHECK(found->first.address == w.map.translate(from)->address);
+        CHECK(found->first.attributes == w.map.translate(from)->attributes);
+        return found->bytes;
+    };
+    w.change([&](auto& b) { CHECK(w.map.map_range({begin, end}, target + (begin - base), user_data, b)); });
+    REQUIRE(w.map.translate(base + large)->level == 1);
+    REQUIRE(w.map.translate(end - 1)->level == 0);
+
+    CHECK(run(begin, end) == end - begin);
+    CHECK(run(begin, end + large) == end - begin); // nothing is behind it
+    CHECK(run(begin + 12, end - 5) == end - begin - 17);
+    CHECK(run(begin + 12, end + large) == end - begin - 12);
+    CHECK(run(base + large + 12'345, base + large + 12'346) == 1);
+    CHECK(run(begin + 12, begin + 12) == 0);
+    CHECK(w.map.translate_run({begin, end})->first.level == 0);
+    CHECK(w.map.translate_run({base + large + 7, end})->first.level == 1);
+    check_error(w.map.translate_run({begin - 1, end}), mm::not_mapped, begin.value() - 1);
+    check_error(w.map.translate_run({end, end}), mm::not_mapped, end.value());
+
+    // Other rights, other memory, and none at all.
+    w.change([&](auto& b) {
+        const auto at = [&](unsigned page) { return begin + page * page_size; };
+        CHECK(w.map.protect_page(at(1), mm::user_read, b));
+        CHECK(w.map.unmap_page(end - page_size, b));
+        CHECK(w.map.unmap_page(end - 2 * page_size, b));
+        CHECK(w.map.map_page(end - page_size, target + (end - base) - page_size, user_data, b));
+        CHECK(w.map.unmap_page(end - 3 * page_size, b));
+        CHECK(w.map.map_page(end - 3 * page_size, target, user_data, b));
+    });
+    std::vector<std::pair<virt_addr, std::uint64_t>> runs;
+    for (virt_addr v = begin; v < end;) {
+        const auto found = w.map.translate_run({v, end});
+        if (found)
+            runs.emplace_back(v, found->bytes);
+        v += found ? found->bytes : page_size;
+    }
+    CHECK(runs == std::vector<std::pair<virt_addr, std::uint64_t>>{{begin, page_size},
+                                                                   {begin + page_size, page_size},
+                                                                   {begin + 2 * page_size, page_size + large},
+                                                                   {base + 2 * large, page_size},
+                                                                   {end - page_size, page_size}});
+
+    // Not over the end of a half, nor of everything.
+    const auto half = std::uint64_t{1} << (page_shift + Format::levels * Format::index_bits - 1);
+    w.change([&](auto& b) {
+        CHECK(w.map.map_page(virt_addr{half} - page_size, target, user_data, b));
+        CHECK(w.map.map_page(virt_addr{0 - half}, target + page_size, user_data, b));
+        CHECK(w.map.map_page(virt_addr{0 - page_size}, target, user_data, b));
+    });
+    CHECK(run(virt_addr{half - 8}, virt_addr{half}) == 8);
+    CHECK(run(virt_addr{0 - page_size}, virt_addr{0}) == page_size);
+    check_error(w.map.translate_run({virt_addr{half - 8}, virt_addr{half + 8}}), mm::non_canonical, half + 7);
+    check_error(w.map.translate_run({virt_addr{half}, virt_addr{half + 8}}), mm::non_canonical, half);
+    check_error(w.map.translate_run({base + 8, base}), mm::non_canonical, base.value() - 1);
 }
 
 TEST_CASE_TEMPLATE("unless told otherwise, a range takes the largest pages that every processor has", Format,

@@ -101,6 +101,30 @@ public:
         return tables::describe(found.value, found.level, v);
     }
 
+    // The same for the first of `range`, any bytes, with how much of the range is a run from there on, whatever the
+    // sizes of its pages: from run to run this gives what a device is told of a buffer.
+    // Errors: not_mapped, of the first byte; non_canonical.
+    [[nodiscard]] result<translated_run> translate_run(virt_range range) const
+    {
+        const extent all = EXO_TRY(check_bytes(range));
+        translated_run run{EXO_TRY(translate(range.begin)), 0};
+        for (translation next = run.first;;) {
+            const std::uint64_t page = hal::bytes_at<Format>(next.level);
+            run.bytes += page - ((range.begin.value() + run.bytes) & (page - 1));
+            if (run.bytes >= all.bytes) {
+                run.bytes = all.bytes;
+                return run;
+            }
+            const virt_addr v = range.begin + run.bytes;
+            const place found = tables_.find(root_, v);
+            if (!Format::is_leaf(found.value, found.level))
+                return run;
+            next = tables::describe(found.value, found.level, v);
+            if (next.address != run.first.address + run.bytes || next.attributes != run.first.attributes)
+                return run;
+        }
+    }
+
     // `range` becomes the physical range that starts at `a`, in the largest pages up to `largest_level` that alignment
     // allows. Errors: as map_page; already_mapped names the first mapped address.
     template <class Batch>
@@ -271,10 +295,17 @@ private:
     }
     [[nodiscard]] static result<extent> check_range(virt_range range)
     {
-        const extent all{range.begin, range.size()};
         if (!range.end.is_aligned(page_size))
             return fail(misaligned, range.end.value());
-        EXO_TRY(check_page(range.begin, page_size));
+        if (!range.begin.is_aligned(page_size))
+            return fail(misaligned, range.begin.value());
+        return check_bytes(range);
+    }
+    [[nodiscard]] static result<extent> check_bytes(virt_range range)
+    {
+        const extent all{range.begin, range.size()};
+        if (!Format::is_canonical(range.begin))
+            return fail(non_canonical, range.begin.value());
         // Within one half of the address space, and not backward.
         const virt_addr last = range.end - 1;
         if (all.bytes != 0 && (last < range.begin || !Format::is_canonical(last) ||

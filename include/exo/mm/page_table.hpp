@@ -3,6 +3,8 @@
 
 #pragma once
 
+#include <cstdint>
+
 #include <exo/base/address.hpp>
 #include <exo/base/result.hpp>
 #include <exo/hal/entry_store.hpp>
@@ -20,6 +22,12 @@ struct translation {
     unsigned level{};
     bool accessed{};
     bool dirty{};
+};
+
+// Bytes that lie in a row in virtual and physical memory, and grant the same.
+struct translated_run {
+    translation first; // of the first byte; marks of its page
+    std::uint64_t bytes{};
 };
 
 // An empty table, a root or any other. Errors: out_of_memory.
