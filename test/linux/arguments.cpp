@@ -135,6 +135,54 @@ TEST_CASE("mmap, mprotect, mremap, brk and munmap do what programs expect")
     check_clean(machine);
 }
 
+TEST_CASE("PROT_GROWSDOWN protects from the begin of what grows down on, and nothing else grows")
+{
+    simulated_kernel machine;
+    const auto writes = machine.add([&](view& self) {
+        self.store(self.load<std::uint64_t>(machine.data_begin()), 1);
+        self.exit(0);
+    });
+    machine.run([&](view& self) {
+        constexpr std::uint64_t down = 0x0100'0000, up = 0x0200'0000, grows_down = 0x100;
+        const auto dies_writing = [&](std::uint64_t address) {
+            self.store(machine.data_begin(), address);
+            self.fork(writes);
+            return wait_for(self).word == wait_status::killed(signal::sigsegv).word();
+        };
+        const auto map = [&](std::uint64_t at, std::uint64_t pages, std::uint64_t flags) {
+            return static_cast<std::uint64_t>(self.call(nr::mmap, at, pages * page_size, 3, 0x22 | flags, -1, 0));
+        };
+        const auto protect = [&](std::uint64_t at, std::uint64_t length, std::uint64_t protection) {
+            return self.call(nr::mprotect, at, length, protection);
+        };
+        const auto hole = map(0, 600, 0);
+        CHECK(self.call(nr::munmap, hole, 600 * page_size) == 0);
+        const auto stack = map(hole + 596 * page_size, 3, grows_down | 0x10);
+        const auto top = stack + 2 * page_size;
+
+        CHECK(protect(top, page_size, 1 | down) == 0);
+        CHECK(dies_writing(stack));
+        CHECK(dies_writing(top));
+        CHECK(protect(stack - page_size, 2 * page_size, 3 | down) == 0);
+        CHECK_FALSE(dies_writing(stack));
+        CHECK(dies_writing(stack + page_size));
+        CHECK(protect(stack - 2 * page_size, page_size, 3 | down) == minus(posix::nomem));
+        CHECK(protect(stack - page_size, 2 * page_size, 3 | up) == minus(posix::nomem));
+        CHECK(protect(stack, page_size, 1 | up) == minus(posix::inval));
+
+        const auto plain = map(0, 1, 0);
+        CHECK(protect(plain, page_size, 1 | down) == minus(posix::inval));
+        CHECK(protect(plain, page_size, 1 | up) == minus(posix::inval));
+        CHECK(protect(plain, 0, 1 | down | up) == minus(posix::inval));
+        CHECK(protect(plain, 0, 1 | down) == 0);
+        CHECK(protect(plain, 0, 0x100) == 0); // nothing is protected in whatever way
+        CHECK(protect(plain, page_size, 0x100) == minus(posix::inval));
+        CHECK_FALSE(dies_writing(plain));
+        self.exit(0);
+    });
+    check_clean(machine);
+}
+
 TEST_CASE("MAP_POPULATE has the pages there when mmap returns, unless MAP_NONBLOCK takes that back")
 {
     simulated_kernel machine;

@@ -170,15 +170,41 @@ result<void> sys_munmap(call<System>& c, std::uint64_t address, std::uint64_t le
     return c.process.image().space().unmap(range);
 }
 
+// For PROT_GROWSDOWN: the range from the begin of its first region on, which must be one that grows down. No region
+// grows up, as PROT_GROWSUP (`down` is false) has it. Errors: invalid_argument; not_mapped.
+template <class Space>
+[[nodiscard]] result<virt_range> with_growing_region(Space& space, virt_range range, bool down)
+{
+    std::optional<mm::region_info> first;
+    static_cast<void>(space.for_each_part(range, [&](const mm::region_info& r, virt_range) -> result<> {
+        if (!first)
+            first = r;
+        return {};
+    }));
+    if (!first || (!down && range.begin < first->range.begin))
+        return fail(mm::not_mapped, range.begin.value());
+    if (!down || first->grows != mm::growth::down)
+        return fail(errors::invalid_argument, range.begin.value());
+    return virt_range{first->range.begin, range.end};
+}
+
 template <class System>
 result<void> sys_mprotect(call<System>& c, std::uint64_t address, std::uint64_t length, std::uint64_t protection)
 {
+    constexpr std::uint64_t ignored = 8, down = 0x01000000, up = 0x02000000; // PROT_SEM, PROT_GROWSDOWN, PROT_GROWSUP
+    if ((protection & down) != 0 && (protection & up) != 0)
+        return fail(errors::invalid_argument, protection);
     const auto range = EXO_TRY(user_range(address, length, errors::out_of_memory));
-    constexpr std::uint64_t ignored = 8 | 0x01000000 | 0x02000000; // PROT_SEM, PROT_GROWSDOWN, PROT_GROWSUP
-    const auto access = EXO_TRY(to_protection(protection & ~ignored));
     if (range.empty())
         return {};
-    const auto changed = c.process.image().space().protect(range, access, limits_of(c));
+    const auto access = EXO_TRY(to_protection(protection & ~(ignored | down | up)));
+    auto& space = c.process.image().space();
+    const auto protect = [&]() -> result<> {
+        const bool grows = (protection & (down | up)) != 0;
+        const auto all = grows ? EXO_TRY(with_growing_region(space, range, (protection & down) != 0)) : range;
+        return space.protect(all, access, limits_of(c));
+    };
+    const auto changed = protect();
     if (!changed && changed.error() == mm::access_denied) // by the file that backs it
         return fail(fs::errors::access_denied, changed.error().context());
     return changed ? result<void>{} : fail(unmapped_is_no_memory(changed.error()));
