@@ -173,6 +173,20 @@ void remap()
     contents("the new one", d, 2);
     show("and may not grow", mremap(c, page, 2 * page, MREMAP_MAYMOVE | MREMAP_DONTUNMAP));
     show("nor stay", mremap(c, page, page, MREMAP_DONTUNMAP));
+    constexpr int leaves = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    char* place = map_alone(4);
+    printf("leaves it for a place: %d\n", mremap(c + 2 * page, page, page, leaves, place + page) == place + page);
+    contents("there", place, 4);
+    contents("left", c, 4);
+    show("and is not larger there", mremap(c, page, 2 * page, leaves, place));
+    show("nor smaller", mremap(c, 2 * page, page, leaves, place));
+    show("nor unaligned", mremap(c, page, page, leaves, place + 1));
+    show("nor where it was", mremap(c, 2 * page, 2 * page, leaves, c + page));
+    show("nor there already", mremap(c, page, page, leaves, c));
+    show("nor in the kernel", mremap(c, page, page, leaves, reinterpret_cast<void*>(0xffff800000000000)));
+    munmap(c, page);
+    show("nor is it nothing", mremap(c, page, page, leaves, place));
+    contents("still there", place, 4);
 
     char* shared = map(3, MAP_SHARED | MAP_ANONYMOUS);
     number(shared, 3);
@@ -530,12 +544,117 @@ void limits()
     });
 }
 
+// Where a mapping goes: at `wished`, or elsewhere.
+void place(const char* what, const void* wished, size_t pages, int flags = 0)
+{
+    const auto address = reinterpret_cast<uintptr_t>(wished);
+    void* at =
+        mmap(reinterpret_cast<void*>(address), pages * page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    if (at == MAP_FAILED) {
+        show(what, -1);
+        return;
+    }
+    const auto base = reinterpret_cast<void*>(address & ~(page - 1));
+    printf("%s: %s\n", what, at == base ? "there" : at == wished ? "unaligned" : "elsewhere");
+    munmap(at, pages * page);
+}
+
+void places()
+{
+    printf("- places\n");
+    char* a = map_alone(4);
+    number(a, 4);
+    munmap(a + page, 2 * page);
+    place("free", a + page, 2);
+    place("free, unaligned", a + page + 100, 2);
+    place("free, the last byte", a + 3 * page - 1, 1);
+    place("taken", a, 1);
+    place("taken, unaligned", a + 100, 1);
+    place("too little room", a + page, 3);
+    place("begins before", a, 2);
+    place("behind all memory", reinterpret_cast<void*>(0x7ffffffff000), 1);
+    place("across its end", reinterpret_cast<void*>(0x7fffffffe000), 2);
+    place("in the kernel", reinterpret_cast<void*>(0xffff800000000000), 1);
+    contents("kept", a, 1);
+    contents("kept", a + 3 * page, 1);
+
+    constexpr int keeps = MAP_FIXED_NOREPLACE;
+    place("no replacing: free", a + page, 2, keeps);
+    place("no replacing: taken", a, 1, keeps);
+    place("no replacing: ends in what is taken", a + 2 * page, 2, keeps);
+    place("no replacing: begins in it", a, 2, keeps);
+    place("no replacing: around it", a - page, 6, keeps);
+    place("no replacing, fixed: taken", a, 1, keeps | MAP_FIXED);
+    place("no replacing: unaligned", a + page + 1, 1, keeps);
+    place("no replacing: in the kernel", reinterpret_cast<void*>(0xffff800000000000), 1, keeps);
+    contents("kept", a, 1);
+    contents("kept", a + 3 * page, 1);
+    place("fixed, unaligned", a + 1, 1, MAP_FIXED);
+    place("fixed, in the kernel", reinterpret_cast<void*>(0xffff800000000000), 1, MAP_FIXED);
+    place("fixed, across the end", reinterpret_cast<void*>(0x7fffffffe000), 2, MAP_FIXED);
+    place("fixed", a, 4, MAP_FIXED);
+    peek("and gone", a);
+    peek("and gone", a + 3 * page);
+
+    a = map_alone(4);
+    number(a, 4);
+    show("unmap, unaligned", munmap(a + 1, page));
+    show("unmap nothing", munmap(a, 0));
+    show("unmap in the kernel", munmap(reinterpret_cast<void*>(0xffff800000000000), page));
+    show("unmap across the end", munmap(reinterpret_cast<void*>(0x7fffffffe000), 2 * page));
+    show("unmap around everything", munmap(a, static_cast<size_t>(-1)));
+    contents("kept", a, 4);
+    show("unmap a byte", munmap(a + page, 1));
+    show("once more, and around", munmap(a, 3 * page));
+    contents("kept", a + 3 * page, 1);
+}
+
+void program_break()
+{
+    printf("- brk\n");
+    in_child([] {
+        const auto end_after = [](unsigned long end) { return static_cast<unsigned long>(syscall(SYS_brk, end)); };
+        const unsigned long before = (end_after(end_after(0) + page) | (page - 1)) + 1;
+        const auto grown_by = [&](unsigned long end) { return static_cast<long>(end_after(end) - before); };
+        auto* at = reinterpret_cast<char*>(before);
+        printf("whole pages: %ld\n", grown_by(before));
+        printf("grows: %ld\n", grown_by(before + 4 * page + 10));
+        number(at, 4);
+        poke("behind, in its page", at + 5 * page - 1, 9);
+        peek("behind its page", at + 5 * page);
+        contents("contents", at, 5);
+        printf("shrinks: %ld\n", grown_by(before + page + 1));
+        contents("kept", at, 2);
+        peek("cut off", at + 2 * page);
+        printf("grows again: %ld\n", grown_by(before + 5 * page));
+        contents("new", at, 5);
+        printf("in the kernel: %ld\n", grown_by(0xffff800000000000));
+        printf("behind all memory: %ld\n", grown_by(0x7ffffffff001));
+        printf("to its begin: %ld\n", grown_by(8));
+        printf("one page from 0: %ld\n", grown_by(page));
+        printf("everything: %ld\n", grown_by(~0ul));
+        char* blocks =
+            static_cast<char*>(mmap(at + 6 * page, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+        printf("block: %d\n", blocks == at + 6 * page);
+        printf("up to it: %ld\n", grown_by(before + 6 * page));
+        printf("into it: %ld\n", grown_by(before + 6 * page + 1));
+        printf("over it: %ld\n", grown_by(before + 8 * page));
+        munmap(at + page, page);
+        peek("a hole", at + page);
+        printf("below the hole: %ld\n", grown_by(before));
+        printf("above it: %ld\n", grown_by(before + 3 * page));
+        contents("all new", at, 3);
+    });
+}
+
 void flags()
 {
     printf("- mmap\n");
     char* low = map(4, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT);
     printf("low: %d\n", reinterpret_cast<uintptr_t>(low) + 4 * page <= 1ul << 31);
     show("stack", map(4, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE));
+    resident("populated", map(3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE), 3);
+    resident("or not", map(3, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | MAP_NONBLOCK), 3);
     show("shared and growing", mmap(nullptr, page, PROT_READ, MAP_SHARED | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, 0));
     show("no kind", mmap(nullptr, page, PROT_READ, MAP_ANONYMOUS, -1, 0));
     show("validated and anonymous", mmap(nullptr, page, PROT_READ, MAP_SHARED_VALIDATE | MAP_ANONYMOUS, -1, 0));
@@ -569,6 +688,25 @@ void flags()
          mmap(grows, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0));
     poke("two pages below", grows - 2 * page, 3);
     peek("grown", grows - 2 * page);
+    show("grows, protected from a page on", mprotect(grows, page, PROT_READ | PROT_GROWSDOWN));
+    poke("and all below", grows - 2 * page, 4);
+    poke("and itself", grows, 4);
+    show("from below on", mprotect(grows - 4 * page, 3 * page, PROT_READ | PROT_WRITE | PROT_GROWSDOWN));
+    poke("what is in it", grows - 2 * page, 5);
+    poke("what is not", grows, 5);
+    show("only below", mprotect(grows - 6 * page, page, PROT_READ | PROT_GROWSDOWN));
+    show("nor does it grow up", mprotect(grows - 2 * page, page, PROT_READ | PROT_GROWSUP));
+    show("nor both", mprotect(grows - 2 * page, page, PROT_READ | PROT_GROWSUP | PROT_GROWSDOWN));
+    char* grows_not = map_alone(2);
+    show("does not grow down", mprotect(grows_not, page, PROT_READ | PROT_GROWSDOWN));
+    show("nor up", mprotect(grows_not, page, PROT_READ | PROT_GROWSUP));
+    show("which does not matter to nothing", mprotect(grows_not, 0, PROT_READ | PROT_GROWSDOWN));
+    show("but both do", mprotect(grows_not, 0, PROT_READ | PROT_GROWSUP | PROT_GROWSDOWN));
+    poke("writable still", grows_not, 1);
+    show("protect, unaligned", syscall(SYS_mprotect, grows_not + 1, page, PROT_READ)); // the library aligns it
+    show("unknown protection", mprotect(grows_not, page, PROT_READ | 0x100));
+    show("unknown protection of nothing", mprotect(grows_not, 0, PROT_READ | 0x100));
+    show("over a hole", mprotect(grows_not, 3 * page, PROT_READ | PROT_WRITE));
     show("protect over the end", mprotect(reinterpret_cast<void*>(~(page - 1)), 2 * page, PROT_READ));
     show("protect in the kernel", mprotect(reinterpret_cast<void*>(0xffff800000000000), page, PROT_READ));
 }
@@ -658,6 +796,8 @@ int main()
     shrink();
     lock();
     limits();
+    places();
+    program_break();
     flags();
     use();
     return 0;
