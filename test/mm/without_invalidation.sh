@@ -35,8 +35,8 @@ survives() {
             cat "$work/errors"
             exit 2
         }
-        timeout 300 "$work/test" >"$work/output" 2>&1 || {
-            finder=$(basename "$test")
+        timeout 600 "$work/test" >"$work/output" 2>&1 || {
+            (($? == 124)) && finder="$(basename "$test"), which did not end" || finder=$(basename "$test")
             unset "tests[i]"
             tests=("$test" "${tests[@]}")
             return 1
