@@ -555,6 +555,7 @@ struct end_and_leave : world<> {
         cpus.on(1, [&] {
             activate(*ending);
             look(0);
+            const sync::pin off{cpus, cpus};
             tell.linger();
         });
     }
@@ -566,10 +567,9 @@ struct end_and_leave : world<> {
             activate(*other);
             require(load(*other, 0) == 100, "a page of another space was read");
         } else {
-            const auto saved = cpus.save_and_disable();
+            const sync::pin off{cpus, cpus};
             if (How == leaving::by_halt)
                 tell.unload();
-            cpus.restore(saved);
         }
     }
     void check() override
@@ -591,6 +591,7 @@ struct unmap_and_come_back : world<> {
             activate(*shared);
             look(0);
             look(1);
+            const sync::pin off{cpus, cpus};
             tell.linger();
         });
     }
@@ -601,9 +602,8 @@ struct unmap_and_come_back : world<> {
             return;
         }
         if (Halts) {
-            const auto saved = cpus.save_and_disable();
+            const sync::pin off{cpus, cpus};
             tell.unload();
-            cpus.restore(saved);
         }
         activate(*shared);
         require(load(*shared, 1) == 101, "a page of another was read");

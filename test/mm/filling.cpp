@@ -65,7 +65,7 @@ TEST_CASE_TEMPLATE("A large page is one block, which fork shares and its only us
         CHECK(*w.load(*child, base + 77 * page) == 7);
         CHECK(*w.load(*child, base + large) == 0);
         w.activate(*s);
-        s->deactivate();
+        w.deactivate(*s);
         // The child is the last user of a block of which the parent has given up one page, and takes it back whole.
         s.reset();
         w.check_counts({child.get()});
@@ -149,7 +149,7 @@ TEST_CASE_TEMPLATE("Parts of a large page are unmapped and protected on their ow
     CHECK(w.load(*s, base + 1030 * page).error() == mm::access_denied);
     CHECK(s->discard(pages(base + 512 * page, 512)));
     CHECK(before - w.used() >= 200 - 1 + 512 - 1);
-    s->deactivate();
+    w.deactivate(*s);
 }
 
 TEST_CASE_TEMPLATE("A large page that is split is forgotten by all before its parts appear, and its absence after that",

@@ -37,7 +37,10 @@ struct world {
           map{root, m.memory, m.entries, m.frames}
     {
         for (unsigned cpu = 0; cpu < cpus; ++cpu)
-            m.cpus.on(cpu, [&] { tell.load(root, space); });
+            m.cpus.on(cpu, [&] {
+                const sync::pin off{m.cpus, m.cpus};
+                tell.load(root, space);
+            });
     }
     ~world()
     {

@@ -78,13 +78,26 @@ struct spaces {
         what.add(at, page_size, 1, false);
         m.cpus.on(by, [&] { tell.flush(what, s.holders); });
     }
+    // Runs f as CPU `cpu`, with interrupts off.
+    template <class F>
+    void pinned_to(unsigned cpu, F f)
+    {
+        m.cpus.on(cpu, [&] {
+            const sync::pin off{m.cpus, m.cpus};
+            f();
+        });
+    }
     void load(unsigned cpu, one& s)
     {
-        m.cpus.on(cpu, [&] { tell.load(s.root, s.holders); });
+        pinned_to(cpu, [&] { tell.load(s.root, s.holders); });
     }
     void idle(unsigned cpu, one& s)
     {
-        m.cpus.on(cpu, [&] { tell.unload(s.holders); });
+        pinned_to(cpu, [&] { tell.unload(s.holders); });
+    }
+    void linger(unsigned cpu)
+    {
+        pinned_to(cpu, [&] { tell.linger(); });
     }
     // Where an access of that CPU goes; the MMU finds out if that is not what the tables say.
     std::optional<phys_addr> use(unsigned cpu, virt_addr at = page)
@@ -144,7 +157,7 @@ TEST_CASE("exactly the CPUs that run the space are told, in one round, whoever a
         w.map(s, here);
         w.m.cpus.restore(off);
         CHECK(w.calls() == calls{1, 3, 0, 2});
-        w.m.cpus.on(1, [&] {
+        w.pinned_to(1, [&] {
             w.tell.unload(); // whatever it is
             w.tell.unload();
         });
@@ -188,11 +201,10 @@ TEST_CASE("a CPU that lingers in a space is called once and leaves it; one that 
     for (const unsigned id_limit : {1u, 16u}) {
         spaces w{id_limit};
         spaces::one s{w};
-        const auto linger = [&](unsigned cpu) { w.m.cpus.on(cpu, [&] { w.tell.linger(); }); };
         w.map(s, here);
         for (const unsigned cpu : {1u, 2u}) {
             w.load(cpu, s);
-            linger(cpu);
+            w.linger(cpu);
         }
         w.load(2, s);
         CHECK(w.use(2) == here);
@@ -203,7 +215,7 @@ TEST_CASE("a CPU that lingers in a space is called once and leaves it; one that 
         CHECK(w.use(2) == there);
         w.map(s, here);
         CHECK(w.calls() == calls{0, 1, 2, 0});
-        linger(1); // in the kernel's own root
+        w.linger(1); // in the kernel's own root
         w.load(1, s);
         CHECK(w.use(1) == here);
         w.map(s, there);
@@ -219,14 +231,14 @@ TEST_CASE("a space that ends is loaded nowhere, and no CPU is called that had no
     spaces::one other{w};
     for (const unsigned cpu : {0u, 1u, 2u}) {
         w.load(cpu, s);
-        w.m.cpus.on(cpu, [&] { w.tell.linger(); });
+        w.linger(cpu);
     }
     w.load(2, other);
     w.m.cpus.on(0, [&] { w.tell.evict(s.holders); });
     CHECK(s.holders.running.members().empty());
     CHECK(other.holders.running.members().contains(2));
     CHECK(w.calls() == calls{0, 1, 0, 0});
-    w.m.cpus.on(2, [&] { w.tell.linger(); });
+    w.linger(2);
     w.m.cpus.on(1, [&] { w.tell.evict(other.holders); });
     CHECK(other.holders.running.members().empty());
     CHECK(w.calls() == calls{0, 1, 1, 0});

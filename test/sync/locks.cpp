@@ -276,18 +276,23 @@ TEST_CASE("an interrupted host thread gives up its wait")
 
 TEST_CASE("a pin keeps interrupts off and names the CPU whose data it opens")
 {
+    struct alignas(64) data {
+        int value{};
+    };
     told interrupts;
     cpus cpu{2};
-    sync::per_cpu<int, 4> data;
+    data each[4];
+    const sync::per_cpu<data> all{each};
     {
-        sync::pin here{interrupts, cpu};
+        const sync::pin here{interrupts, cpu};
         CHECK(!interrupts.enabled());
-        data.local(here) = 7;
+        all.local(here).value = 7;
+        CHECK(&all.local(sync::already_pinned{interrupts, cpu}) == &each[2]);
     }
     CHECK(interrupts.enabled());
-    CHECK(data.of(2) == 7);
-    CHECK(data.of(1) == 0);
-    CHECK(reinterpret_cast<char*>(&data.of(2)) - reinterpret_cast<char*>(&data.of(1)) == 64);
+    CHECK(all.of(2).value == 7);
+    CHECK(all.of(1).value == 0);
+    CHECK(all.all().size() == 4);
 }
 
 namespace {
@@ -480,6 +485,15 @@ TEST_CASE("a checked lock that is misused ends the program, and names both ranks
     CHECK(last_words([&] {
               sync::enforce(sync::lock_misuse{.broken = sync::lock_rule::no_fault, .held = lock_rank::regions});
           }).find("misuse of locks: user memory is copied while regions is held") != std::string::npos);
+}
+
+TEST_CASE("whoever says that it is pinned has interrupts off, or the program ends")
+{
+    told interrupts;
+    const cpus cpu{2};
+    if (sync::locks_are_checked)
+        CHECK(last_words([&] { const sync::already_pinned here{interrupts, cpu}; }).find("!interrupts.enabled()") !=
+              std::string::npos);
 }
 
 namespace {

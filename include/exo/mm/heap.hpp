@@ -29,6 +29,7 @@
 #include <exo/hal/phys_access.hpp>
 #include <exo/mm/heap_policy.hpp>
 #include <exo/sync/lock_rank.hpp>
+#include <exo/sync/per_cpu.hpp>
 #include <exo/sync/spin_lock.hpp>
 #include <exo/trace/counter.hpp>
 
@@ -104,7 +105,7 @@ public:
     // Everything was given back.
     ~heap()
     {
-        for (heap_cache& cache : caches_)
+        for (heap_cache& cache : caches_.at_rest())
             for (std::size_t i = 0; i < heap_classes::count; ++i)
                 spill(cache.magazines[i], i, 0);
         for (std::size_t i = 0; i < heap_classes::count; ++i)
@@ -120,7 +121,7 @@ public:
             return allocate_large(bytes, alignment);
         const auto index = heap_classes::index_of(wanted);
         const auto saved = interrupts_.save_and_disable();
-        magazine& here = caches_[cpu_.current_cpu()].magazines[index];
+        magazine& here = caches_.local(sync::already_pinned{interrupts_, cpu_}).magazines[index];
         const auto count = here.count.load(std::memory_order_relaxed);
         if (count == 0) [[unlikely]]
             return marked(allocate_past(here, index, saved), bytes, index);
@@ -141,7 +142,7 @@ public:
             Policy::take_back(memory, bytes, heap_classes::sizes[index]);
         }
         const auto saved = interrupts_.save_and_disable();
-        magazine& here = caches_[cpu_.current_cpu()].magazines[index];
+        magazine& here = caches_.local(sync::already_pinned{interrupts_, cpu_}).magazines[index];
         const auto count = here.count.load(std::memory_order_relaxed);
         if (count == heap_classes::magazine_size(index)) [[unlikely]]
             return free_past(memory, here, index, saved);
@@ -166,7 +167,7 @@ public:
     [[nodiscard]] std::uint64_t objects_cached(std::size_t index) const noexcept
     {
         std::uint64_t sum = 0;
-        for (const heap_cache& cache : caches_)
+        for (const heap_cache& cache : caches_.all())
             sum += cache.magazines[index].count.load(std::memory_order_relaxed);
         return sum;
     }
@@ -511,7 +512,7 @@ private:
     Frames& frames_;
     Interrupts& interrupts_;
     const Cpu& cpu_;
-    std::span<heap_cache> caches_;
+    const sync::per_cpu<heap_cache> caches_;
     depot depots_[heap_classes::count];
     std::atomic<std::uint64_t> frames_held_{};
     std::atomic<std::uint64_t> large_frames_{};

@@ -26,6 +26,7 @@
 #include <exo/mm/remembered_spaces.hpp>
 #include <exo/mm/shootdown_metrics.hpp>
 #include <exo/mm/translation_holders.hpp>
+#include <exo/sync/per_cpu.hpp>
 #include <exo/trace/registry.hpp>
 
 namespace exo::mm {
@@ -61,7 +62,7 @@ public:
     shootdown& operator=(const shootdown&) = delete;
 
     // Whether there are CPUs beside the calling one.
-    [[nodiscard]] bool has_others() const noexcept { return processors_.size() > 1; }
+    [[nodiscard]] bool has_others() const noexcept { return processors_.all().size() > 1; }
 
     // What tells a space's holders from those of any other.
     [[nodiscard]] std::uint64_t new_space() noexcept { return spaces_.fetch_add(1, std::memory_order_relaxed) + 1; }
@@ -149,7 +150,7 @@ public:
         space.closed.store(true, std::memory_order_seq_cst);
         // A CPU that is not found has yet to load the space, and will find it closed.
         space.running.members().for_each([&](unsigned cpu) {
-            while (processors_[cpu].inside_.load(std::memory_order_acquire) == &space)
+            while (processors_.of(cpu).inside_.load(std::memory_order_acquire) == &space)
                 Atomics::pause();
         });
     }
@@ -175,7 +176,7 @@ public:
     using metrics_source = trace::table_source<shootdown_metrics>;
     [[nodiscard]] metrics_source make_metrics_source() const
     {
-        return {shootdown_table, processors_[0].metrics_, processors_.size(), sizeof(processor)};
+        return {shootdown_table, processors_.of(0).metrics_, processors_.all().size(), sizeof(processor)};
     }
 
 private:
@@ -204,7 +205,7 @@ private:
     }
 
     [[nodiscard]] bool uses_ids() const { return id_limit_ > 1; }
-    [[nodiscard]] processor& here() { return processors_[cpu_.current_cpu()]; }
+    [[nodiscard]] processor& here() { return processors_.local(sync::already_pinned{interrupts_, cpu_}); }
 
     void move_to(processor& p, const hal::translation_root& root, hal::remembered what, holders* space) noexcept
     {
@@ -228,7 +229,7 @@ private:
     Ipi& ipi_;
     Cpu& cpu_;
     Interrupts& interrupts_;
-    std::span<processor> processors_;
+    const sync::per_cpu<processor> processors_;
     const phys_addr kernel_root_;
     const unsigned id_limit_;
     typename Atomics::template atomic<std::uint64_t> spaces_{};
