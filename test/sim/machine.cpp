@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include <exo/arch/riscv64/sv48.hpp>
 #include <exo/arch/x86_64/paging.hpp>
@@ -350,6 +351,24 @@ TEST_CASE("an entry store that is used against its law is caught")
     CHECK(m.unit.violations().size() == 1);
     m.entries.store(leaf, 0); // hardware may be marking it
     CHECK(m.unit.violations().size() == 2);
+}
+
+TEST_CASE("hardware can act after each change of an entry, however it is made, and not after what changed nothing")
+{
+    sim::machine<format> m{64};
+    entry* slot = reinterpret_cast<entry*>(m.memory.to_pointer((*m.frames.allocate(0)).address()));
+    *slot = 0;
+    std::vector<entry> seen;
+    m.entries.after_each_change([&] { seen.push_back(*slot); });
+    const entry first = format::leaf(phys_addr{0x9000}, 0, user_data);
+    const entry second = format::leaf(phys_addr{0xa000}, 0, user_data);
+    const entry third = format::leaf(phys_addr{0xb000}, 0, user_data);
+    m.entries.store(slot, first);
+    m.entries.exchange(slot, second);
+    entry expected = first;
+    CHECK_FALSE(m.entries.compare_exchange(slot, expected, third));
+    CHECK(m.entries.compare_exchange(slot, expected, third));
+    CHECK(seen == std::vector{first, second, third});
 }
 
 TEST_CASE("the frame pool fails when told to, and knows each block that it handed out")

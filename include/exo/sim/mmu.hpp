@@ -403,23 +403,24 @@ public:
             unit_.report("a plain store replaced an entry in use, table index", index_of(slot));
         at(slot).store(value, std::memory_order_release);
         unit_.entries_changed();
-        if (after_change_)
-            after_change_();
+        act_after_change();
     }
     entry exchange(entry* slot, entry value) noexcept
     {
         mark_as_hardware_might(slot);
         unit_.entries_changed();
         const entry old = at(slot).exchange(value, std::memory_order_acq_rel);
-        if (after_change_)
-            after_change_();
+        act_after_change();
         return old;
     }
     bool compare_exchange(entry* slot, entry& expected, entry value) noexcept
     {
         mark_as_hardware_might(slot);
         unit_.entries_changed();
-        return at(slot).compare_exchange_strong(expected, value, std::memory_order_acq_rel);
+        const bool done = at(slot).compare_exchange_strong(expected, value, std::memory_order_acq_rel);
+        if (done)
+            act_after_change();
+        return done;
     }
     void publish() noexcept { unit_.entries_published(); }
 
@@ -430,6 +431,11 @@ public:
     void after_each_change(std::function<void()> act) { after_change_ = std::move(act); }
 
 private:
+    void act_after_change()
+    {
+        if (after_change_)
+            after_change_();
+    }
     static std::atomic_ref<entry> at(entry* slot) noexcept { return std::atomic_ref<entry>{*slot}; }
     static virt_addr index_of(const entry* slot)
     {
