@@ -49,6 +49,7 @@ public:
           w_{large_pages ? 16384u : 2048u, cpu_count_, id_limits[seed % std::size(id_limits)]}
     {
         w_.machine.entries.mark_at_awkward_moments(seed);
+        w_.machine.entries.after_each_change([this] { act_in_between(); });
         for (auto& f : files_)
             f.emplace(w_.pages, file_pages);
         for (std::size_t i = 0; i < file_pages; ++i)
@@ -69,6 +70,7 @@ public:
         std::size_t done = 0;
         for (const unsigned number : steps) {
             random_.seed(number);
+            in_between_.seed(number);
             step();
             if (done++ % 64 == 0)
                 check();
@@ -187,13 +189,52 @@ private:
                 w_.machine.unit.evict_something(cpu, random_);
         }
         const auto idle = calls_of_idle_cpus();
+        changing_ = range;
         on_some_cpu([&] { act(one, range); });
+        changing_ = {};
         for (const auto& [cpu, calls] : idle)
             REQUIRE(w_.machine.cpus.calls_served(cpu) == calls);
         for (unsigned cpu = 0; cpu < cpu_count_; ++cpu)
             for (one_space& other : spaces_)
                 if (w_.machine.unit.current(cpu).table == other.real->root())
                     w_.machine.cpus.on(cpu, [&] { look(other, page_in(range)); });
+    }
+
+    // What happens on any CPU between the change of an entry and what is done about it. A program's write marks what it
+    // can, and leaves the contents as they are.
+    void act_in_between()
+    {
+        if (changing_.empty() || in_between_() % 4 != 0)
+            return;
+        const auto cpu = static_cast<unsigned>(in_between_() % cpu_count_);
+        const bool in_large_page = in_between_() % 4 == 0;
+        const auto begin = in_large_page ? changing_.begin.align_down(hal::bytes_at<Format>(1)) : changing_.begin;
+        const auto pages = in_large_page ? hal::entries_per_table<Format> : (changing_.size() >> page_shift) + 1;
+        const auto page = begin + in_between_() % pages * page_size;
+        switch (in_between_() % 4) {
+        case 0:
+            w_.machine.unit.evict_something(cpu, in_between_);
+            break;
+        case 1:
+            write_in_between(cpu, page);
+            break;
+        default:
+            w_.machine.unit.speculate(cpu, page);
+        }
+    }
+    // Who may write a page and who may read it at one moment, in one space, are at the same page: what is read must not
+    // be older than what the program knows to be written.
+    void write_in_between(unsigned cpu, virt_addr page)
+    {
+        auto& unit = w_.machine.unit;
+        const auto written = unit.access_unjudged(cpu, page, access::write, sim::privilege::user);
+        for (unsigned other = 0; written && other < cpu_count_; ++other) {
+            if (unit.current(other).table != unit.current(cpu).table)
+                continue;
+            const auto seen = unit.access_unjudged(other, page, access::read, sim::privilege::user);
+            if (seen && *seen != *written)
+                unit.report("a page is written while another is read", page);
+        }
     }
 
     void go_idle(unsigned cpu)
@@ -527,6 +568,8 @@ private:
 
     const unsigned cpu_count_;
     std::mt19937 random_;
+    std::minstd_rand in_between_;
+    virt_range changing_;
     world_type w_;
     std::array<std::optional<file>, 2> files_;
     std::array<std::vector<std::uint64_t>, 2> file_values_;

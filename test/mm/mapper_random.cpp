@@ -12,6 +12,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -164,6 +165,7 @@ public:
         const auto half = std::uint64_t{1} << (page_shift + Format::levels * Format::index_bits - 1);
         for (const std::uint64_t begin : {std::uint64_t{0x3e'0000}, half - window, 0 - half, 0 - 2 * window})
             windows_.push_back(virt_range::of_size(virt_addr{begin}, window));
+        w_.m.entries.after_each_change([this] { act_in_between(); });
     }
 
     // A step is all in its seed: it asks for the same whatever came before.
@@ -175,8 +177,14 @@ public:
         touch(range);
         if (random_() % 8 == 0)
             w_.m.frames.fail_nth(1 + random_() % 3);
+        in_between_.seed(seed);
+        changing_ = range;
         w_.m.cpus.on(some(cpu_count), [&] { change(range); });
+        changing_ = {};
         w_.m.frames.fail_nth(0);
+        for (const virt_addr v : std::exchange(written_in_between_, {}))
+            if (expected_.find(v))
+                expected_.write(v);
         touch(range);
         compare(some_range().begin);
         for (const auto& violation : w_.m.unit.violations())
@@ -348,6 +356,29 @@ private:
                     use(cpu, v);
             }
     }
+    // What happens on any CPU between the change of an entry and what is done about it. A write that got through has
+    // marked its page, and what is mapped there after the change keeps the mark.
+    void act_in_between()
+    {
+        if (changing_.empty() || in_between_() % 4 != 0)
+            return;
+        const unsigned cpu = in_between_() % cpu_count;
+        const bool in_large_page = in_between_() % 4 == 0;
+        const std::uint64_t pages = in_large_page ? 512 : (changing_.size() >> page_shift) + 1;
+        const virt_addr v = (in_large_page ? changing_.begin.align_down(pages * page_size) : changing_.begin) +
+                            in_between_() % pages * page_size;
+        switch (in_between_() % 4) {
+        case 0:
+            w_.m.unit.evict_something(cpu, in_between_);
+            break;
+        case 1:
+            if (w_.m.unit.access_unjudged(cpu, v, mm::access::write, sim::privilege::user))
+                written_in_between_.push_back(v);
+            break;
+        default:
+            w_.m.unit.speculate(cpu, v);
+        }
+    }
     void use(unsigned cpu, virt_addr v)
     {
         const auto tried = static_cast<mm::access>(random_() % 3);
@@ -375,6 +406,9 @@ private:
     }
 
     std::minstd_rand random_;
+    std::minstd_rand in_between_;
+    virt_range changing_;
+    std::vector<virt_addr> written_in_between_;
     world_type w_{cpu_count};
     model<Format> expected_;
     std::vector<virt_range> windows_;

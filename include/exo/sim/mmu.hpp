@@ -64,6 +64,8 @@ public:
     // The access that CPU `cpu` makes to one byte. Where it goes, or the fault that it causes.
     std::expected<phys_addr, page_fault> access(unsigned cpu, virt_addr v, mm::access tried, privilege by)
     {
+        if (changed_unpublished_)
+            report("tables were changed and used without publish()", v);
         const auto to = access_unjudged(cpu, v, tried, by);
         if (to)
             if (const translated now = look_at_tables(cpu, v);
@@ -75,8 +77,6 @@ public:
     std::expected<phys_addr, page_fault> access_unjudged(unsigned cpu, virt_addr v, mm::access tried, privilege by)
     {
         EXO_CHECK(cpus_[cpu].root);
-        if (changed_unpublished_)
-            report("tables were changed and used without publish()", v);
         if (!Format::is_canonical(v))
             return std::unexpected{page_fault{v, tried, by, false}};
         const translated found = look_up(cpu, v, tried == mm::access::write);
@@ -422,12 +422,17 @@ public:
             act_after_change();
         return done;
     }
-    void publish() noexcept { unit_.entries_published(); }
+    void publish() noexcept
+    {
+        act_after_change();
+        unit_.entries_published();
+    }
 
     // From now on, about every other exchange meets an entry that was marked an instant before.
     void mark_at_awkward_moments(unsigned seed) { random_.emplace(seed); }
 
-    // From now on, what hardware does right after an entry that it may be using has changed.
+    // From now on, what hardware does right after an entry that it may be using has changed, and once more when changes
+    // are published: whoever invalidates does so after that.
     void after_each_change(std::function<void()> act) { after_change_ = std::move(act); }
 
 private:
