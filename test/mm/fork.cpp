@@ -629,7 +629,7 @@ TEST_CASE_TEMPLATE("Random lives of spaces with large pages agree with the model
                    EXO_EVERY_FORMAT)
 {
     std::uint64_t split = 0;
-    constexpr unsigned steps = 1500;
-    exo_test::random_runs(2, steps, [&](unsigned seed) { split += live<story<Format, greedy>>(seed, steps); });
+    constexpr unsigned steps = 1000;
+    exo_test::random_runs(4, steps, [&](unsigned seed) { split += live<story<Format, greedy>>(seed, steps); });
     CHECK(split > 10);
 }
