@@ -10,8 +10,12 @@
 #include <iterator>
 #include <optional>
 #include <random>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
+
+#include <exo/mm/shared_memory.hpp>
 
 #include <mm/space_world.hpp>
 #include <random_runs.hpp>
@@ -31,11 +35,15 @@ constexpr std::size_t file_pages = 40;
 struct model_page {
     protection rights{};
     sharing kind{};
-    int object{-1}; // which file; -1: anonymous
+    int object{-1}; // which file or shared memory; -1: anonymous
     std::uint64_t index{};
     std::optional<std::uint64_t> own; // what this space alone sees
     mm::at_fork fork{};
     mm::locking locked{};
+    bool heap{};
+    // Of a stack's region, 0 elsewhere: where it ends, and how far it may reach.
+    virt_addr stack_end{};
+    std::uint64_t stack_limit{};
 };
 
 template <class Format, class Fill>
@@ -52,10 +60,10 @@ public:
         w_.machine.entries.after_each_change([this] { act_in_between(); });
         for (auto& f : files_)
             f.emplace(w_.pages, file_pages);
-        for (std::size_t i = 0; i < file_pages; ++i)
-            for (auto& values : file_values_)
-                values.push_back(file::initial(i));
-        spaces_.push_back({w_.make_space(), {}});
+        for (int which = 0; which < file_count; ++which)
+            set_file_size(which, file_pages);
+        spaces_.push_back({w_.make_space(), {}, heap_begin});
+        spaces_.front().real->start_brk(heap_begin);
     }
 
     ~story()
@@ -83,6 +91,7 @@ public:
             end(below(spaces_.size()));
             check();
         }
+        newest_shared_.reset();
         for (auto& f : files_)
             f.reset();
     }
@@ -101,12 +110,17 @@ private:
     static constexpr std::uint64_t window_pages = 24;
     static constexpr std::uint64_t large_window_pages = 2 * hal::entries_per_table<Format> + 100;
 
+    static constexpr int file_count = 2;
+    static constexpr virt_addr heap_begin{0x5000'0123};
+
     struct one_space {
         ref<space> real;
         std::map<virt_addr, model_page> pages;
+        virt_addr brk;
     };
 
-    // Windows that lie across the borders of tables, at every level; one in the middle of one; and one for large pages.
+    // Windows that lie across the borders of tables, at every level; one in the middle of one; the heap's; and one for
+    // large pages.
     static std::vector<virt_range> windows()
     {
         std::vector<virt_range> w;
@@ -116,6 +130,7 @@ private:
         for (unsigned level = 1; level < Format::levels; ++level)
             add(virt_addr{3 * hal::bytes_at<Format>(level)} - window_pages / 2 * page_size, window_pages);
         add(virt_addr{0x1234'5000}, window_pages);
+        add(heap_begin.align_down(page_size), window_pages);
         if (large_pages)
             w.push_back(large_window());
         std::sort(w.begin(), w.end(), [](virt_range a, virt_range b) { return a.begin < b.begin; });
@@ -255,24 +270,34 @@ private:
     {
         const auto page = page_in(range);
         const auto dice = below(100);
-        if (dice < 40)
+        if (dice < 34)
             write(one, page);
-        else if (dice < 45)
+        else if (dice < 38)
             execute(one, page);
-        else if (dice < 52)
+        else if (dice < 44)
             copy_in_kernel(one, page);
-        else if (dice < 64)
+        else if (dice < 47)
+            populate(one, range);
+        else if (dice < 58)
             map(one, range);
-        else if (dice < 69)
+        else if (dice < 61)
+            map_stack(one, range);
+        else if (dice < 62)
+            limit_stacks(one);
+        else if (dice < 66)
             unmap(one, range);
-        else if (dice < 77)
+        else if (dice < 73)
             protect(one, range, some_rights());
-        else if (dice < 80)
+        else if (dice < 76)
             discard(one, range);
-        else if (dice < 82)
+        else if (dice < 78)
             advise(one, range);
-        else if (dice < 87)
+        else if (dice < 83)
             remap(one, range);
+        else if (dice < 86)
+            set_brk(one);
+        else if (dice < 88)
+            resize_file();
         else if (dice < 94 && spaces_.size() < space_limit)
             fork(one);
         else if (dice < 98 && spaces_.size() > 1)
@@ -281,9 +306,38 @@ private:
             lock(one, range);
     }
 
+    // An access just below a stack makes it reach there, whatever comes of the access: not too far, and not too near to
+    // what lies below.
+    void grow_stack(one_space& one, virt_addr page)
+    {
+        const auto above = one.pages.upper_bound(page);
+        if (one.pages.contains(page) || above == one.pages.end() || above->second.stack_end == virt_addr{})
+            return;
+        const auto floor = above == one.pages.begin() ? world_type::layout.lowest
+                                                      : std::prev(above)->first + page_size + mm::stack_guard;
+        auto grown = above->second;
+        if (page < floor || grown.stack_end - page > grown.stack_limit)
+            return;
+        grown.own.reset();
+        for (auto at = page; at < above->first; at += page_size)
+            one.pages[at] = grown;
+    }
+    // A stack that is no longer one region: its parts never become one again.
+    void cut_stacks(one_space& one, virt_range range)
+    {
+        for (const auto edge : {range.begin, range.end})
+            for (auto at = one.pages.lower_bound(edge); at != one.pages.begin();) {
+                --at;
+                if (at->second.stack_end <= edge)
+                    break;
+                at->second.stack_end = edge;
+            }
+    }
+
     // What an access has to come to: nothing, or this error.
     const error_kind* expected_error(one_space& one, virt_addr page, access tried)
     {
+        grow_stack(one, page);
         const auto at = one.pages.find(page);
         if (at == one.pages.end())
             return &mm::no_region;
@@ -293,18 +347,18 @@ private:
                                                       : includes(p.rights, protection::execute);
         if (!allowed)
             return &mm::access_denied;
-        if (p.object >= 0 && !p.own && p.index >= file_pages)
+        if (p.object >= 0 && !p.own && p.index >= values_[p.object].size())
             return &mm::beyond_end;
         return nullptr;
     }
     std::uint64_t expected_value(const model_page& p)
     {
-        return p.own ? *p.own : p.object < 0 ? 0 : file_values_[static_cast<unsigned>(p.object)][p.index];
+        return p.own ? *p.own : p.object < 0 ? 0 : values_[p.object][p.index];
     }
     void wrote(model_page& p, std::uint64_t value)
     {
         if (p.kind == sharing::shared)
-            file_values_[static_cast<unsigned>(p.object)][p.index] = value;
+            values_[p.object][p.index] = value;
         else
             p.own = value;
     }
@@ -357,8 +411,7 @@ private:
         mm::map_request wanted{.address = range.begin, .length = range.size(), .access = some_rights()};
         int object = -1;
         if (chance(2)) {
-            object = static_cast<int>(below(files_.size()));
-            wanted.backing = ref<mm::pager>{*files_[static_cast<unsigned>(object)]};
+            std::tie(object, wanted.backing) = some_object();
             wanted.offset = below(file_pages) * page_size;
             wanted.kind = chance(2) ? sharing::shared : sharing::private_copy;
         }
@@ -377,11 +430,131 @@ private:
         REQUIRE(got);
         REQUIRE(*got == range.begin);
         for (auto page = range.begin; page < range.end; page += page_size)
-            one.pages[page] = {rights, kind, object, (offset + (page - range.begin)) / page_size, {}, {}, {}};
+            one.pages[page] = {
+                .rights = rights, .kind = kind, .object = object, .index = (offset + (page - range.begin)) / page_size};
+        cut_stacks(one, range);
+    }
+    // A file, or memory that is shared without one: some of that is known to the spaces that map it alone.
+    std::pair<int, ref<mm::pager>> some_object()
+    {
+        if (!chance(3)) {
+            const auto which = below(file_count);
+            return {static_cast<int>(which), ref<mm::pager>{*files_[which]}};
+        }
+        if (!newest_shared_ || chance(4)) {
+            ++newest_object_;
+            values_[newest_object_].resize(1 + below(file_pages));
+            newest_shared_ =
+                *mm::shared_memory::create(w_.heap_, w_.pages, w_.parker, values_[newest_object_].size() * page_size);
+        }
+        return {newest_object_, newest_shared_};
+    }
+    void map_stack(one_space& one, virt_range range)
+    {
+        if (is_long(range))
+            return;
+        const auto rights = some_rights();
+        const auto limit = range.size() + below(window_pages) * page_size;
+        REQUIRE(one.real->map({.address = range.begin,
+                               .length = range.size(),
+                               .access = rights,
+                               .where = mm::placement::fixed,
+                               .grows = mm::growth::down,
+                               .limit = limit}));
+        cut_stacks(one, range);
+        for (auto page = range.begin; page < range.end; page += page_size)
+            one.pages[page] = {.rights = rights, .stack_end = range.end, .stack_limit = limit};
+    }
+    void limit_stacks(one_space& one)
+    {
+        const auto limit = below(2 * window_pages) * page_size;
+        one.real->limit_growth(limit);
+        for (auto& [at, page] : one.pages)
+            if (page.stack_end != virt_addr{})
+                page.stack_limit = limit;
+    }
+    // As if each page were accessed, in this way or as its rights suggest; ends with the first that cannot be.
+    void populate(one_space& one, virt_range range)
+    {
+        const error_kind* expected = nullptr;
+        std::vector<std::pair<virt_addr, access>> touched;
+        const auto touch = [&](virt_addr page, access tried) {
+            expected = expected ? expected : expected_error(one, page, tried);
+            touched.emplace_back(page, tried);
+            if (expected || tried != access::write)
+                return;
+            model_page& p = one.pages[page];
+            if (p.kind == sharing::private_copy)
+                p.own = expected_value(p);
+        };
+        if (chance(2)) {
+            const auto tried = chance(2) ? access::read : access::write;
+            const auto got = one.real->populate(range, tried);
+            for (auto page = range.begin; page < range.end && !expected; page += page_size)
+                touch(page, tried);
+            agrees(got, expected);
+        } else {
+            const auto got = one.real->populate(range);
+            for (auto at = one.pages.lower_bound(range.begin); at != one.pages.end() && at->first < range.end; ++at)
+                touch(at->first,
+                      at->second.kind == sharing::private_copy && includes(at->second.rights, protection::write)
+                          ? access::write
+                          : access::read);
+            agrees(got, expected);
+        }
+        if (expected || touched.empty())
+            return;
+        const auto [page, tried] = touched[below(touched.size())];
+        REQUIRE(*one.real->handle_fault(page, tried) == mm::fault_kind::spurious); // nothing is left to be done
+    }
+    void set_brk(one_space& one)
+    {
+        const auto end = heap_begin - page_size + below((window_pages + 1) * page_size);
+        const auto old_top = one.brk.align_up(page_size);
+        const auto new_top = end.align_up(page_size);
+        const auto next = one.pages.lower_bound(old_top);
+        const bool blocked =
+            old_top < new_top && next != one.pages.end() &&
+            next->first < new_top + page_size + (next->second.stack_end == virt_addr{} ? 0 : mm::stack_guard);
+        if (!agrees(one.real->set_brk(end), end < heap_begin ? &errors::invalid_argument
+                                            : blocked        ? &errors::out_of_memory
+                                                             : nullptr))
+            return;
+        for (auto page = old_top; page < new_top; page += page_size)
+            one.pages[page] = {.rights = protection::read | protection::write, .heap = true};
+        if (new_top < old_top) {
+            cut_stacks(one, {new_top, old_top});
+            one.pages.erase(one.pages.lower_bound(new_top), one.pages.lower_bound(old_top));
+        }
+        one.brk = end;
+    }
+    void set_file_size(int which, std::uint64_t pages)
+    {
+        auto& values = values_[which];
+        while (values.size() < pages)
+            values.push_back(file::initial(values.size()));
+        values.resize(pages);
+    }
+    // One that becomes smaller takes its pages out of all spaces, private copies too.
+    void resize_file()
+    {
+        const auto which = static_cast<int>(below(file_count));
+        file& f = *files_[static_cast<unsigned>(which)];
+        const auto size = chance(3) ? file_pages : below(file_pages + 1);
+        if (size >= f.size)
+            f.size = size;
+        else
+            REQUIRE(f.shrink(w_.parker, size));
+        set_file_size(which, size);
+        for (one_space& one : spaces_)
+            for (auto& [at, page] : one.pages)
+                if (page.object == which && page.index >= size)
+                    page.own.reset();
     }
     void unmap(one_space& one, virt_range range)
     {
         REQUIRE(one.real->unmap(range));
+        cut_stacks(one, range);
         one.pages.erase(one.pages.lower_bound(range.begin), one.pages.lower_bound(range.end));
     }
     // The first page of the range without a region.
@@ -396,13 +569,15 @@ private:
     {
         const auto how = chance(2) ? mm::locking::on_fault : mm::locking::none;
         agrees(one.real->lock_pages(range, how), hole_in(one, range) ? &mm::not_mapped : nullptr);
+        cut_stacks(one, range);
         for_each_in(one, range, [how](model_page& p) { p.locked = how; });
     }
     // Whether what follows a page in memory is what follows it in its region.
     static bool continues(const model_page& p, const model_page& next)
     {
         return p.rights == next.rights && p.kind == next.kind && p.object == next.object &&
-               (p.object < 0 || p.index + 1 == next.index) && p.fork == next.fork && p.locked == next.locked;
+               (p.object < 0 || p.index + 1 == next.index) && p.fork == next.fork && p.locked == next.locked &&
+               p.heap == next.heap && p.stack_end == next.stack_end;
     }
     void remap(one_space& one, virt_range range)
     {
@@ -447,7 +622,13 @@ private:
         }
         REQUIRE(got);
         REQUIRE(*got == to.begin);
-        const auto model = first->second;
+        cut_stacks(one, to);
+        if (!old.empty())
+            cut_stacks(one, old);
+        auto model = first->second;
+        model.heap = false;
+        if (model.stack_end != virt_addr{})
+            model.stack_end = to.end;
         std::vector<std::optional<std::uint64_t>> contents(to.size() / page_size);
         for (auto at = kept.begin; at < kept.end; at += page_size)
             contents[(at - kept.begin) / page_size] = std::exchange(one.pages[at].own, {});
@@ -482,6 +663,7 @@ private:
             return;
         }
         REQUIRE(got);
+        cut_stacks(one, range);
         for (auto page = range.begin; page < range.end; page += page_size)
             one.pages[page].rights = rights;
     }
@@ -512,14 +694,16 @@ private:
         agrees(one.real->advise(range, notes[which]), !makes_sense          ? &errors::invalid_argument
                                                       : hole_in(one, range) ? &mm::not_mapped
                                                                             : nullptr);
-        if (makes_sense)
-            for_each_in(one, range, [what](model_page& p) { p.fork = what; });
+        if (!makes_sense)
+            return;
+        cut_stacks(one, range);
+        for_each_in(one, range, [what](model_page& p) { p.fork = what; });
     }
     void fork(one_space& one)
     {
         auto child = one.real->fork();
         REQUIRE(child);
-        one_space copy{std::move(*child), one.pages};
+        one_space copy{std::move(*child), one.pages, one.brk};
         std::erase_if(copy.pages, [](const auto& at) { return at.second.fork == mm::at_fork::absent; });
         for (auto& [at, page] : copy.pages) {
             page.locked = {};
@@ -543,8 +727,12 @@ private:
                 if (page)
                     ++held[page.frame()];
         std::vector<space*> all;
+        std::map<int, ref<mm::pager>> shared;
+        if (newest_shared_)
+            shared[newest_object_] = newest_shared_;
         for (auto& one : spaces_) {
             all.push_back(one.real.get());
+            REQUIRE(one.real->brk() == one.brk);
             auto page = one.pages.begin();
             one.real->for_each_region([&](const mm::region_info& r) {
                 for (auto at = r.range.begin; at < r.range.end; at += page_size, ++page) {
@@ -555,6 +743,10 @@ private:
                     REQUIRE(page->second.fork == r.advice.fork);
                     REQUIRE(page->second.locked == r.locked);
                     REQUIRE((page->second.object >= 0) == static_cast<bool>(r.backing));
+                    REQUIRE(page->second.heap == r.heap);
+                    REQUIRE(page->second.stack_end == (r.grows == mm::growth::down ? r.range.end : virt_addr{}));
+                    if (page->second.object >= file_count)
+                        shared[page->second.object] = r.backing;
                     if (r.backing)
                         REQUIRE(page->second.index == (r.offset + (at - r.range.begin)) / page_size);
                 }
@@ -562,6 +754,15 @@ private:
             });
             REQUIRE(page == one.pages.end());
             REQUIRE(one.real->statistics().virtual_pages == one.pages.size());
+        }
+        for (auto& [object, memory] : shared) {
+            mm::object_page there[file_pages];
+            const auto count = memory->get_present_pages(0, there);
+            for (const auto& [index, frame] : std::span{there}.first(count)) {
+                REQUIRE(index < values_[object].size());
+                w_.frames_.release(frame);
+                ++held[frame];
+            }
         }
         w_.check_counts(all, std::move(held));
     }
@@ -571,8 +772,10 @@ private:
     std::minstd_rand in_between_;
     virt_range changing_;
     world_type w_;
-    std::array<std::optional<file>, 2> files_;
-    std::array<std::vector<std::uint64_t>, 2> file_values_;
+    std::array<std::optional<file>, file_count> files_;
+    ref<mm::pager> newest_shared_; // and its number
+    int newest_object_{file_count - 1};
+    std::map<int, std::vector<std::uint64_t>> values_; // of what is in an object, by page
     std::vector<one_space> spaces_;
 };
 
