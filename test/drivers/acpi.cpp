@@ -182,7 +182,7 @@ TEST_CASE("MADT: what is assumed where there is none is what these machines have
     REQUIRE(assumed.io_apics.size() == 1);
     CHECK(assumed.io_apics[0].registers == found.io_apics[0].registers);
     CHECK(assumed.io_apics[0].first_input == 0);
-    for (const std::uint8_t isa : {0, 1, 4}) { // the timer, the keyboard, the first serial port
+    for (const std::uint8_t isa : std::initializer_list<std::uint8_t>{0, 1, 4}) { // the timer, the keyboard, the first serial port
         CHECK(assumed.route_of(isa).input == found.route_of(isa).input);
         CHECK(assumed.route_of(isa).active_low == found.route_of(isa).active_low);
         CHECK(assumed.route_of(isa).level_triggered == found.route_of(isa).level_triggered);

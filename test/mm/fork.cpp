@@ -37,7 +37,7 @@ struct model_page {
     sharing kind{};
     int object{-1}; // which file or shared memory; -1: anonymous
     std::uint64_t index{};
-    std::optional<std::uint64_t> own; // what this space alone sees
+    std::optional<std::uint64_t> own{}; // what this space alone sees
     mm::at_fork fork{};
     mm::locking locked{};
     bool heap{};
@@ -477,10 +477,10 @@ private:
     void populate(one_space& one, virt_range range)
     {
         const error_kind* expected = nullptr;
-        std::vector<std::pair<virt_addr, access>> touched;
+        std::vector<std::pair<virt_addr, access>> accesses;
         const auto touch = [&](virt_addr page, access tried) {
             expected = expected ? expected : expected_error(one, page, tried);
-            touched.emplace_back(page, tried);
+            accesses.emplace_back(page, tried);
             if (expected || tried != access::write)
                 return;
             model_page& p = one.pages[page];
@@ -502,9 +502,9 @@ private:
                           : access::read);
             agrees(got, expected);
         }
-        if (expected || touched.empty())
+        if (expected || accesses.empty())
             return;
-        const auto [page, tried] = touched[below(touched.size())];
+        const auto [page, tried] = accesses[below(accesses.size())];
         REQUIRE(*one.real->handle_fault(page, tried) == mm::fault_kind::spurious); // nothing is left to be done
     }
     void set_brk(one_space& one)

@@ -409,8 +409,8 @@ private:
     {
         if (changing_.empty() || in_between_() % 8 != 0)
             return;
-        const unsigned cpu = in_between_() % cpu_count_;
-        const unsigned around = in_between_() % 8; // a larger page, or the range
+        const auto cpu = static_cast<unsigned>(in_between_() % cpu_count_);
+        const auto around = static_cast<unsigned>(in_between_() % 8); // a larger page, or the range
         const bool in_page = around == 1 || around == 2;
         const std::uint64_t pages = in_page ? pages_at(around) : (changing_.size() >> page_shift) + 1;
         const virt_addr begin = in_page ? changing_.begin.align_down(pages * page_size) : changing_.begin;

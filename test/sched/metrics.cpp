@@ -302,19 +302,19 @@ TEST_CASE("metrics: errors by severity")
 TEST_CASE("metrics: classes, idle time, and a deadline that is missed because nobody asked for admission")
 {
     using real_time = sched::throttled<sched::fixed_priority>;
-    using queues = sched::run_queue<sched::deadline, real_time, sched::fair>;
-    using world = sched_test::world<queues>;
-    world w;
+    using booted = sched::run_queue<sched::deadline, real_time, sched::fair>;
+    using own_world = sched_test::world<booted>;
+    own_world w;
     auto scheduler = w.sched.make_metrics_source();
-    trace::table_source<world::scheduler::processor> classes{
-        sched::queue_metrics<world::scheduler::processor, real_time>::table, w.processors[0]};
+    trace::table_source<own_world::scheduler::processor> classes{
+        sched::queue_metrics<own_world::scheduler::processor, real_time>::table, w.processors[0]};
     trace::registry registry;
     registry.add(scheduler);
     registry.add(classes);
     const auto value = [&](const char* name) { return registry.value(std::string{"exo_sched_"} + name).value(); };
 
     for (int i = 0; i < 2; ++i) {
-        world::thread& t = w.make("periodic", [&w, &value, i] {
+        own_world::thread& t = w.make("periodic", [&w, &value, i] {
             auto& self = *w.sched.current();
             CHECK(value("queue_length{class=\"deadline\"}") == (i == 0 ? 1 : 0));
             w.machine.spend(microseconds(2900));
@@ -328,7 +328,7 @@ TEST_CASE("metrics: classes, idle time, and a deadline that is missed because no
             }
             CHECK(sched::wait_period(w.sched, self).has_value());
         });
-        t.task_.set(queues::parameters::of<sched::deadline>({milliseconds(3), milliseconds(5), milliseconds(10)}));
+        t.task_.set(booted::parameters::of<sched::deadline>({milliseconds(3), milliseconds(5), milliseconds(10)}));
         w.sched.start(t.task_);
     }
     w.run();
