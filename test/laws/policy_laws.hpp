@@ -194,7 +194,10 @@ void check_random_use(Configure configure)
                     REQUIRE(static_cast<item&>(e).where == item::queued);
                     return seen.insert(&e).second;
                 });
-                REQUIRE(seen.size() == policy.size());
+                if (sched::closed(policy).until == instant::never())
+                    REQUIRE(seen.size() == policy.size());
+                else
+                    REQUIRE((policy.size() <= seen.size() && seen.size() <= queued));
                 break;
             }
             case 7: // as time passes, those that wait may run

@@ -114,3 +114,100 @@ TEST_CASE("under the scheduler, a deadline thread runs on when real-time threads
     CHECK(until == instant{} + milliseconds(1'019));
     CHECK(hog_done == instant{} + milliseconds(1'269)); // 950 until 950, and 250 from 1019
 }
+
+namespace {
+
+void start(world& w, unsigned priority, cpu_set allowed, unsigned cpu, std::function<void()> body)
+{
+    auto& t = w.make("real-time", std::move(body));
+    t.task_.set(queues::parameters::of<real_time>(sched::fixed_priority::fifo(priority)));
+    t.task_.set_affinity(allowed);
+    w.sched.start(t.task_, cpu);
+}
+instant at(std::int64_t ms) { return instant{} + milliseconds(ms); }
+std::uint64_t microseconds_at(instant when) { return when.nanoseconds() / 1'000; }
+// When, in microseconds, and on which CPU.
+using moments = std::vector<std::pair<std::uint64_t, unsigned>>;
+const auto anywhere = cpu_set::first(2);
+
+} // namespace
+
+TEST_CASE("a real-time thread whose CPU's share is used up goes on where that is not so, before normal threads")
+{
+    for (const bool busy : {false, true}) {
+        world w{2};
+        instant done{};
+        start(w, 99, anywhere, 0, [&] {
+            w.machine.spend(milliseconds(1'200));
+            done = w.sched.now();
+        });
+        for (unsigned i = 0; busy && i < 3; ++i)
+            w.spawn(
+                "normal", [&] { w.machine.spend(milliseconds(3'000)); }, 1);
+        w.run();
+        CHECK(w.all_ended());
+        CHECK(microseconds_at(done) == 1'200'000);
+    }
+}
+
+TEST_CASE("a real-time thread that wakes goes to a CPU whose share is not used up, even if that has more to do")
+{
+    world w{2};
+    moments woke;
+    for (const auto& [priority, home] : {std::pair{60u, 0u}, {50u, 1u}})
+        start(w, priority, anywhere, home, [&] {
+            w.sched.park(at(960));
+            woke.emplace_back(microseconds_at(w.sched.now()), w.machine.current_cpu());
+            w.machine.spend(milliseconds(10));
+        });
+    w.spawn(
+        "normal", [&] { w.machine.spend(milliseconds(3'000)); }, 1);
+    start(w, 99, cpu_set::of(0), 0, [&] { w.machine.spend(milliseconds(960)); });
+    w.run();
+    CHECK(w.all_ended());
+    CHECK(woke == moments{{960'000, 1}, {970'000, 1}});
+}
+
+TEST_CASE(
+    "a CPU whose share is used up takes normal threads, and real-time ones again as soon as its next period begins")
+{
+    world w{2};
+    moments began;
+    start(w, 99, cpu_set::of(0), 0, [&] {
+        (void)w.sched.save_and_disable(); // so that it ends with more than the share, and leaves nobody waiting
+        w.machine.spend(milliseconds(955));
+    });
+    start(w, 80, cpu_set::of(1), 1, [&] {
+        w.sched.park(at(965));
+        w.machine.spend(milliseconds(100));
+    });
+    start(w, 70, anywhere, 1, [&] {
+        w.sched.park(at(970));
+        began.emplace_back(microseconds_at(w.sched.now()), w.machine.current_cpu());
+    });
+    auto& normal = w.make("normal", [&] {
+        w.sched.park(at(966));
+        began.emplace_back(microseconds_at(w.sched.now()), w.machine.current_cpu());
+    });
+    w.sched.start(normal.task_, 1);
+    w.run();
+    CHECK(w.all_ended());
+    CHECK(began == moments{{966'000, 0}, {1'000'000, 0}});
+}
+
+TEST_CASE("a CPU that runs out of work takes a real-time thread at once that waits for the share of another")
+{
+    world w{2};
+    instant done{};
+    start(w, 99, anywhere, 0, [&] {
+        w.machine.spend(milliseconds(1'000));
+        done = w.sched.now();
+    });
+    start(w, 99, cpu_set::of(1), 1, [&] {
+        w.sched.park(at(500));
+        w.machine.spend(milliseconds(469));
+    });
+    w.run();
+    CHECK(w.all_ended());
+    CHECK(microseconds_at(done) == 1'019'000);
+}

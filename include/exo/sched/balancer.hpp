@@ -44,14 +44,15 @@ public:
     [[nodiscard]] const Topology& topology() const noexcept { return topology_; }
 
     // Owner's: it runs something of this rank, or idles; threads wait there; of the urgent ones that wait, the rank of
-    // the most urgent, idle_rank when there is none.
-    void publish(unsigned cpu, std::uint64_t rank, bool waiting, std::uint64_t urgent_waiting) noexcept
+    // the most urgent, idle_rank when there is none; urgent ones of that rank or a greater one may not run there now.
+    void publish(unsigned cpu, std::uint64_t rank, bool waiting, std::uint64_t urgent_waiting,
+                 std::uint64_t closed_from = idle_rank) noexcept
     {
         notice& n = at(cpu);
-        set(n.rank_, rank);
+        set(n.rank_, rank < closed_from ? rank : closed_from);
         set(n.urgent_waiting_, urgent_waiting);
         set(idle_, cpu, rank == idle_rank);
-        set(crowded_, cpu, waiting && rank != idle_rank);
+        set(crowded_, cpu, waiting && (rank != idle_rank || closed_from != idle_rank));
         set(urgently_crowded_, cpu, urgent_waiting != idle_rank);
     }
     // Owner's.
@@ -78,6 +79,7 @@ public:
         const notice& n = at(cpu);
         return n.load_.load(std::memory_order_relaxed) + n.incoming_.load(std::memory_order_relaxed);
     }
+    // Something urgent of a smaller rank may run there at once.
     [[nodiscard]] std::uint64_t rank(unsigned cpu) const noexcept
     {
         return at(cpu).rank_.load(std::memory_order_relaxed);

@@ -20,6 +20,8 @@
 //    has release(now) too, which does that alone.
 //  - visit_movable(visit) calls visit(e) for queued entities that may run, the one that another CPU should rather take
 //    first, until visit returns false. `visit` changes nothing.
+//  - A policy that may hold back all of its entities, for what they did on this CPU, has closed(), which tells whether
+//    it does, and until when; visit_movable() offers them meanwhile, since they may run elsewhere.
 //  - rank(e): of two entities anywhere in the machine the one of smaller rank should run, if only one can. Those that
 //    share a CPU by turns have equal ranks. In a run queue, ranks from rank_limit on count as equal.
 //  - weight(e) is the share of a CPU that the entity claims beside others; default_weight is that of an ordinary one.
@@ -70,6 +72,20 @@ concept SchedPolicy = std::equality_comparable<typename T::parameters> &&
         { other.parameters() } -> std::same_as<typename T::parameters>;
         { T::rank_of(parameters, now) } noexcept -> std::same_as<std::uint64_t>;
     };
+
+// Urgent entities of this rank or a greater one may not run here until then.
+struct closure {
+    std::uint64_t from{~std::uint64_t{0}};
+    instant until{instant::never()};
+};
+template <SchedPolicy Policy>
+[[nodiscard]] closure closed(const Policy& policy) noexcept
+{
+    if constexpr (requires { policy.closed(); })
+        return policy.closed();
+    else
+        return {};
+}
 
 // For policies made of policies, which pick from one of them and must not keep the others' entities back.
 template <SchedPolicy Policy>

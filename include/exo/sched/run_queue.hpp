@@ -149,6 +149,17 @@ public:
         (one(get<Policies>().next_release()), ...);
         return earliest;
     }
+    [[nodiscard]] closure closed() const noexcept
+    {
+        closure first;
+        const auto is_closed = [&](std::size_t index, const closure& c) {
+            if (c.until != instant::never())
+                first = {rank_in(index, c.from), c.until};
+            return c.until != instant::never();
+        };
+        (void)(is_closed(index_of<Policies>, sched::closed(get<Policies>())) || ...);
+        return first;
+    }
     [[nodiscard]] std::size_t size() const noexcept { return (get<Policies>().size() + ...); }
     template <class Visit>
     void visit_movable(Visit visit)

@@ -186,6 +186,7 @@ public:
         bool waiting_{};   // threads, at the last look
         bool displaced_{}; // an urgent thread waits that another CPU might run
         unsigned urgent_{};
+        instant opens_{instant::never()}; // while its queue is closed to some
         instant balance_due_{};
         unsigned looked_at_{}; // where the next search for a lighter CPU begins
         cpu_set asked_{};      // for work, since this CPU ran out of it
@@ -199,7 +200,8 @@ public:
         // This CPU's request for work that goes before what it runs, at most one under way; those of others.
         sync::inbox_hook request_;
         sync::inbox<processor, &processor::request_> requests_;
-        std::uint64_t request_rank_{};
+        std::uint64_t request_rank_{}; // of urgent ones that it may run
+        bool requests_others_{};       // too, since it idles
         std::atomic<bool> requesting_{};
         typename sched::balancer<Topology>::notice notice_;
     };
@@ -379,7 +381,7 @@ public:
         arm_no_later(p, p.timers_.next(interrupts_));
         if (p.waiting_)
             balance(p, now);
-        if (p.turn_over_ || now >= p.queue_.next_release())
+        if (p.turn_over_ || now >= p.queue_.next_release() || now >= p.opens_)
             p.need_switch_.store(true, std::memory_order_relaxed);
         else
             arm_for_turn(p);
@@ -392,7 +394,7 @@ public:
         p.changes_.drain([&](task& t) { take_over_change(p, t, now); });
         p.requests_.drain([&](processor& thief) { answer(p, thief, now); });
         if (many() && p.current_ != &p.idle_)
-            ask_for_urgent(p, p.queue_.rank(*p.current_));
+            ask_for_urgent(p, rank_of_use(p));
     }
 
     // Switches if a better thread waits. No spin lock is held; interrupts are on, or off because the caller is about to
@@ -880,7 +882,7 @@ private:
         if (p.requesting_.load(std::memory_order_acquire))
             return;
         if (const auto cpu = balancer_.crowded(number(p), p.asked_))
-            request(p, processors_[*cpu], balancer_.idle_rank);
+            request(p, processors_[*cpu], rank_of_use(p), true);
     }
     // A CPU that runs something of `rank` asks those where something more urgent waits.
     void ask_for_urgent(processor& p, std::uint64_t rank) noexcept
@@ -890,20 +892,20 @@ private:
         if (rank > p.request_rank_)
             p.asked_ = {}; // what it runs is less urgent than when it asked
         if (const auto cpu = balancer_.urgently_crowded(number(p), p.asked_, rank))
-            request(p, processors_[*cpu], rank);
+            request(p, processors_[*cpu], rank, false);
     }
-    void request(processor& p, processor& from, std::uint64_t rank) noexcept
+    void request(processor& p, processor& from, std::uint64_t rank, bool others) noexcept
     {
         p.asked_.add(number(from));
         p.request_rank_ = rank;
+        p.requests_others_ = others;
         p.requesting_.store(true, std::memory_order_relaxed);
         p.metrics_.steals_tried.add();
         post(p, from, from.requests_, p);
     }
     void answer(processor& p, processor& thief, instant now) noexcept
     {
-        const std::uint64_t rank = thief.request_rank_;
-        const loot taken = movable_to(p, number(thief), rank, now);
+        const loot taken = movable_to(p, number(thief), thief.request_rank_, thief.requests_others_, now);
         thief.requesting_.store(false, std::memory_order_release);
         if (!taken.empty()) {
             p.metrics_.steals_won.add();
@@ -918,10 +920,11 @@ private:
             kick(p, thief); // it asks another
         }
     }
-    // What `cpu`, which runs something of `rank`, should have: the first that is not in the caches here, else the
-    // first. If it idles, others that are not in the caches go with that one, as long as loads become more even.
+    // What `cpu` should have: the first urgent one of less than `rank`; or of `others`, if it wants any, the first that
+    // is not in the caches here, else the first. Others that are not in the caches go with that one, as long as loads
+    // become more even.
     using loot = static_vector<task*, move_limit>;
-    [[nodiscard]] loot movable_to(processor& p, unsigned cpu, std::uint64_t rank, instant now) noexcept
+    [[nodiscard]] loot movable_to(processor& p, unsigned cpu, std::uint64_t rank, bool others, instant now) noexcept
     {
         loot taken;
         task* hot = nullptr;
@@ -929,9 +932,10 @@ private:
         unsigned visited = 0;
         p.queue_.visit_movable([&](typename Policy::entity& e) {
             auto& t = static_cast<task&>(e);
-            if (rank != balancer_.idle_rank && (!t.urgent_ || p.queue_.rank(t) >= rank))
+            const bool wanted = t.urgent_ ? p.queue_.rank(t) < rank : others;
+            if (!wanted && !others)
                 return false; // the urgent ones come first
-            if (t.affinity_.contains(cpu)) {
+            if (wanted && t.affinity_.contains(cpu)) {
                 if (t.urgent_) {
                     if (taken.empty())
                         taken.push_back(&t);
@@ -965,6 +969,13 @@ private:
         deliver(p, t, to, now);
     }
 
+    // Urgent threads of a smaller rank may run here at once.
+    [[nodiscard]] std::uint64_t rank_of_use(const processor& p) const noexcept
+    {
+        const std::uint64_t rank = p.current_ == &p.idle_ ? balancer_.idle_rank : p.queue_.rank(*p.current_);
+        const std::uint64_t closed_from = sched::closed(p.queue_).from;
+        return rank < closed_from ? rank : closed_from;
+    }
     // Tells the others what this CPU runs, after that changed. Urgent threads that wait go where they can run; this CPU
     // asks for them when it might be the one.
     void settle(processor& p) noexcept
@@ -972,8 +983,14 @@ private:
         const unsigned cpu = number(p);
         const bool idle = p.current_ == &p.idle_;
         const std::uint64_t rank = idle ? balancer_.idle_rank : p.queue_.rank(*p.current_);
-        const bool waiting = p.queue_.size() != 0;
-        balancer_.publish(cpu, rank, waiting, most_urgent_waiting(p));
+        const closure closed = sched::closed(p.queue_);
+        const std::uint64_t urgent_waiting = most_urgent_waiting(p);
+        const bool waiting = p.queue_.size() != 0 || urgent_waiting != balancer_.idle_rank;
+        balancer_.publish(cpu, rank, waiting, urgent_waiting, closed.from);
+        if (std::exchange(p.opens_, closed.until) != closed.until) {
+            p.asked_ = {}; // it may run others than when it asked
+            arm_no_later(p, closed.until);
+        }
         if (waiting && !p.waiting_)
             p.balance_due_ = p.charged_until_ + balance_interval;
         p.waiting_ = waiting;
@@ -982,7 +999,7 @@ private:
         if (std::exchange(p.displaced_, false))
             disperse_urgent(p);
         if (!idle)
-            ask_for_urgent(p, rank);
+            ask_for_urgent(p, rank < closed.from ? rank : closed.from);
     }
     [[nodiscard]] std::uint64_t most_urgent_waiting(processor& p) const noexcept
     {
@@ -1027,7 +1044,11 @@ private:
             }
         };
         const unsigned cpu = number(p);
-        move_while([&](task& t) -> choice { return {balancer_.claim_idle(cpu, t.affinity_)}; });
+        move_while([&](task& t) -> choice {
+            if (t.urgent_) // settle() sends it
+                return {};
+            return {balancer_.claim_idle(cpu, t.affinity_)};
+        });
         for (unsigned level = 0; level < topology().level_count(); ++level) {
             unsigned searches = 0;
             move_while([&](task& t) -> choice {
@@ -1077,6 +1098,7 @@ private:
         if (p.current_ != &p.idle_)
             arm_no_later(p, p.queue_.turn_ends(*p.current_, p.charged_until_));
         arm_no_later(p, p.queue_.next_release());
+        arm_no_later(p, p.opens_);
     }
 
     void charge(processor& p, instant now) noexcept

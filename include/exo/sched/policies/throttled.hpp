@@ -86,9 +86,10 @@ public:
         const instant own = policy_.next_release();
         if (!used_up() || (policy_.size() == 0 && own == instant::never()))
             return own;
-        const instant all = period_ends_ + share_.period * (used_.nanoseconds() / share_.runtime.nanoseconds() - 1);
+        const instant all = opens();
         return policy_.size() != 0 || own < all ? all : own;
     }
+    [[nodiscard]] closure closed() const noexcept { return used_up() ? closure{0, opens()} : closure{}; }
     [[nodiscard]] bool preempts(const entity& woken, const entity& running) const noexcept
     {
         return !used_up() && policy_.preempts(woken, running);
@@ -97,8 +98,7 @@ public:
     template <class Visit>
     void visit_movable(Visit visit)
     {
-        if (!used_up())
-            policy_.visit_movable(visit);
+        policy_.visit_movable(visit);
     }
     [[nodiscard]] std::uint64_t rank(const entity& e) const noexcept { return policy_.rank(e); }
     [[nodiscard]] static std::uint64_t rank_of(const parameters& p, instant now) noexcept
@@ -110,6 +110,12 @@ public:
 
 private:
     [[nodiscard]] bool used_up() const { return used_ >= share_.runtime && !share_.is_whole(); }
+
+    // When the runtime that was used up beyond this period's has been given.
+    [[nodiscard]] instant opens() const
+    {
+        return period_ends_ + share_.period * (used_.nanoseconds() / share_.runtime.nanoseconds() - 1);
+    }
 
     // To the period that `now` is in. Each one that has begun since gave its runtime; of the last `ran`, what lies in
     // the current one was used there.
