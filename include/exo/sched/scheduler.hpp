@@ -188,7 +188,8 @@ public:
         unsigned urgent_{};
         instant opens_{instant::never()}; // while its queue is closed to some
         instant balance_due_{};
-        unsigned looked_at_{}; // where the next search for a lighter CPU begins
+        unsigned passed_over_{}; // of the threads that wait, by the next pass
+        unsigned looked_at_{};   // where the next search for a lighter CPU begins
         cpu_set asked_{};      // for work, since this CPU ran out of it
         std::atomic<bool> need_switch_{};
         timer_queue<Interrupts> timers_;
@@ -504,6 +505,7 @@ private:
     static constexpr unsigned visit_limit = 64;
     static constexpr unsigned search_limit = 32;
     static constexpr unsigned move_limit = 8;
+    static constexpr unsigned passed_over_limit = 8 * visit_limit;
 
     // This CPU has nothing to run.
     void rest(processor& p) noexcept
@@ -1037,21 +1039,31 @@ private:
         p.balance_due_ = now + balance_interval;
         p.displaced_ = true;
         unsigned moves = 0;
-        const auto move_while = [&](auto choose) {
-            while (moves < move_limit && move_first(p, now, choose)) {
+        // Where the first look ended that found none to move, the next pass goes on: the same threads, if they are
+        // bound or too heavy, would hide others for long.
+        const unsigned passed_over = std::exchange(p.passed_over_, 0);
+        const auto move_while = [&](unsigned from, auto choose) {
+            unsigned visited = 0;
+            while (moves < move_limit && move_first(p, now, choose, from, &visited)) {
                 ++moves;
                 p.metrics_.balance_moves.add();
             }
+            if (from == passed_over && visited != 0 && visited < passed_over_limit &&
+                (p.passed_over_ == 0 || visited < p.passed_over_))
+                p.passed_over_ = visited;
         };
         const unsigned cpu = number(p);
-        move_while([&](task& t) -> choice {
+        const auto to_idle = [&](task& t) -> choice {
             if (t.urgent_) // settle() sends it
                 return {};
             return {balancer_.claim_idle(cpu, t.affinity_)};
-        });
+        };
+        move_while(0, to_idle);
+        if (passed_over != 0)
+            move_while(passed_over, to_idle);
         for (unsigned level = 0; level < topology().level_count(); ++level) {
             unsigned searches = 0;
-            move_while([&](task& t) -> choice {
+            move_while(passed_over, [&](task& t) -> choice {
                 if (t.urgent_)
                     return {};
                 return {balancer_.lighter(cpu, level, t.affinity_, t.weight_, p.looked_at_, search_limit),
@@ -1065,20 +1077,28 @@ private:
         std::optional<unsigned> cpu{};
         bool stop{};
     };
-    // Moves the first thread for which choose(task) names a CPU. True when there is one.
+    // Moves the first thread, after some, for which choose(task) names a CPU. True when there is one; else `stopped` is
+    // how many were visited if the look was ended before the last, or zero.
     template <class Choose>
-    bool move_first(processor& p, instant now, Choose choose) noexcept
+    bool move_first(processor& p, instant now, Choose choose, unsigned passed_over = 0,
+                    unsigned* stopped = nullptr) noexcept
     {
         task* found = nullptr;
         choice chosen;
-        unsigned visited = 0;
+        unsigned visited = 0, ended = 0;
         p.queue_.visit_movable([&](typename Policy::entity& e) {
+            if (++visited <= passed_over)
+                return true;
             auto& t = static_cast<task&>(e);
             chosen = choose(t);
             if (chosen.cpu)
                 found = &t;
-            return !found && !chosen.stop && ++visited < visit_limit;
+            const bool more = !found && !chosen.stop && visited < passed_over + visit_limit;
+            ended = more ? 0 : visited;
+            return more;
         });
+        if (stopped)
+            *stopped = found ? 0 : ended;
         if (found)
             move(p, *found, processors_[*chosen.cpu], now);
         return found != nullptr;
