@@ -96,12 +96,15 @@ std::optional<options> read_options(int count, char** words)
     return result.workload.empty() ? std::nullopt : std::optional{result};
 }
 
-exo::result<workload> load(std::string_view text, const simulation::topology_type& topology)
+struct admitted_workload : workload {
+    simulation::admittance admitted;
+};
+exo::result<admitted_workload> load(std::string_view text, const simulation::topology_type& topology)
 {
     const json document = EXO_TRY(json::parse(text));
-    workload result = EXO_TRY(workload_reader::read(document));
-    EXO_TRY(simulation::check(result, topology));
-    return result;
+    workload work = EXO_TRY(workload_reader::read(document));
+    const simulation::admittance admitted = EXO_TRY(simulation::check(work, topology));
+    return admitted_workload{std::move(work), admitted};
 }
 
 // FILE:LINE: what is wrong, what to do about it, and the line itself.
@@ -156,7 +159,7 @@ int main(int count, char** words)
 
     const exo::duration length = chosen->length.value_or(work->length);
     // Its threads have no end of their own.
-    static simulation& s = *new simulation{*work, topology, chosen->seed, record ? &*record : nullptr};
+    static simulation& s = *new simulation{*work, work->admitted, topology, chosen->seed, record ? &*record : nullptr};
     const auto began = std::chrono::steady_clock::now();
     s.run(length, [&](exo::duration done) {
         if (chosen->progress)

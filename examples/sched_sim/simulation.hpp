@@ -43,9 +43,12 @@ public:
         std::uint64_t switches{};
     };
 
+    struct admittance {
+        bool by_bandwidth; // as admission::by_bandwidth(), of all deadline threads together
+    };
     // Whether `work` can run on CPUs of this shape. Errors, with the line of the task: no_allowed_cpu_online;
     // deadline_affinity; what keeps a deadline thread from being admitted.
-    static exo::result<> check(const workload& work, const topology_type& topology)
+    static exo::result<admittance> check(const workload& work, const topology_type& topology)
     {
         namespace errors = exo::sched::errors;
         const cpu_set online = cpu_set::first(topology.cpu_count());
@@ -64,20 +67,26 @@ public:
                     verdict = exo::fail(admitted.error().kind(), group.line);
             }
         }
+        const admittance admitted{control.by_bandwidth()};
         for (auto& r : reservations)
             if (r->admitted())
                 control.release(*r);
-        return verdict;
+        EXO_TRY(verdict);
+        return admitted;
     }
 
-    // `work` has passed check(), and outlives it, as do the others. `record` may be null.
-    simulation(const workload& work, const topology_type& topology, unsigned seed, trace* record)
+    // `work` is `admitted` by check(), and outlives it, as do the others. `record` may be null.
+    simulation(const workload& work, admittance admitted, const topology_type& topology, unsigned seed, trace* record)
         : work_{work}, topology_{topology}, machine_{topology.cpu_count()}, processors_(topology.cpu_count()),
           lanes_(topology.cpu_count()), trace_{record}, outcomes_(work.tasks.size()), random_{seed}
     {
         machine_.connect([this] { scheduler_.on_tick(); }, [this] { scheduler_.preempt_if_needed(); });
         for (unsigned cpu = 0; cpu < topology.cpu_count(); ++cpu)
-            machine_.boot(cpu, [this] { scheduler_.run(); });
+            machine_.boot(cpu, [this, admitted] {
+                scheduler_.visit_queue(
+                    [&](policies& queue) { queue.get<deadline>().keep_deadlines(admitted.by_bandwidth); });
+                scheduler_.run();
+            });
         machine_.run(); // until all idle
         machine_.interrupt(0, [this] { make_threads(); });
     }

@@ -61,6 +61,30 @@ foreach(seed 1 2 3)
     expect_between("background's share" ${background_share} 900 1100)
 endforeach()
 
+# Who sleeps within a job keeps the deadline where all bandwidths together allow it, ...
+file(WRITE ${scratch}/within_bandwidth.json "{\"global\": {\"duration\": 1}, \"tasks\": {
+    \"pausing\": {\"policy\": \"SCHED_DEADLINE\", \"dl-runtime\": 4000, \"dl-deadline\": 10000, \"dl-period\": 20000,
+        \"run0\": 3000, \"sleep\": 3000, \"run1\": 900, \"timer\": {\"period\": 20000, \"mode\": \"absolute\"}},
+    \"other\": {\"policy\": \"SCHED_DEADLINE\", \"dl-runtime\": 8000, \"dl-deadline\": 15000, \"dl-period\": 20000,
+        \"run\": 7900, \"timer\": {\"period\": 20000, \"mode\": \"absolute\"}}}}")
+simulate(${scratch}/within_bandwidth.json)
+foreach(task pausing other)
+    read_line(${task})
+    expect_between("${task}'s jobs" ${${task}_jobs} 49 50)
+    expect_between("${task}'s misses" ${${task}_misses} 0 0)
+endforeach()
+# ... and not where only the exact test admits them all: others would miss.
+file(WRITE ${scratch}/beyond_bandwidth.json "{\"global\": {\"duration\": 1}, \"tasks\": {
+    \"pausing\": {\"policy\": \"SCHED_DEADLINE\", \"dl-runtime\": 47000, \"dl-period\": 100000,
+        \"run0\": 10000, \"sleep\": 10000, \"run1\": 36900, \"timer\": {\"period\": 100000, \"mode\": \"absolute\"}},
+    \"strict\": {\"policy\": \"SCHED_DEADLINE\", \"delay\": 52000,
+        \"dl-runtime\": 47000, \"dl-deadline\": 50000, \"dl-period\": 100000,
+        \"run\": 46900, \"timer\": {\"period\": 100000, \"mode\": \"absolute\"}}}}")
+simulate(${scratch}/beyond_bandwidth.json)
+read_line(strict)
+expect_between("strict's jobs" ${strict_jobs} 9 10)
+expect_between("strict's misses" ${strict_misses} 0 0)
+
 # Fixed priorities before all that is fair, on four CPUs; what is pinned stays.
 simulate(--topology 2,2,1,1 ${workloads}/mixed.json)
 read_line(audio)
