@@ -11,6 +11,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <exo/base/result.hpp>
@@ -46,8 +47,8 @@ public:
     struct admittance {
         bool by_bandwidth; // as admission::by_bandwidth(), of all deadline threads together
     };
-    // Whether `work` can run on CPUs of this shape. Errors, with the line of the task: no_allowed_cpu_online;
-    // deadline_affinity; what keeps a deadline thread from being admitted.
+    // Whether `work` can run on CPUs of this shape. Errors, with the line of the task or phase:
+    // no_allowed_cpu_online; deadline_affinity; what keeps a deadline thread from being admitted.
     static exo::result<admittance> check(const workload& work, const topology_type& topology)
     {
         namespace errors = exo::sched::errors;
@@ -56,12 +57,19 @@ public:
         std::vector<std::unique_ptr<exo::sched::admission::reservation>> reservations;
         exo::result<> verdict;
         for (const task_group& group : work.tasks) {
-            const cpu_set allowed = group.cpus & online;
-            if (allowed.empty())
-                verdict = exo::fail(errors::no_allowed_cpu_online, group.line);
+            if (!verdict)
+                break;
+            const auto check_cpus = [&](const cpu_set& cpus, unsigned line) {
+                if ((cpus & online).empty())
+                    verdict = exo::fail(errors::no_allowed_cpu_online, line);
+                else if (group.parameters.follows<deadline>() && (cpus & online) != online)
+                    verdict = exo::fail(errors::deadline_affinity, line);
+            };
+            check_cpus(group.cpus, group.line);
+            for (const phase& p : group.phases)
+                if (p.cpus && verdict)
+                    check_cpus(*p.cpus, p.line);
             for (unsigned i = 0; group.parameters.follows<deadline>() && i < group.instances && verdict; ++i) {
-                if (allowed != online)
-                    verdict = exo::fail(errors::deadline_affinity, group.line);
                 auto& own = reservations.emplace_back(std::make_unique<exo::sched::admission::reservation>());
                 if (const auto admitted = control.admit(*own, group.parameters.get<deadline>()); !admitted)
                     verdict = exo::fail(admitted.error().kind(), group.line);
@@ -151,7 +159,7 @@ private:
     struct thread {
         thread(simulation& s, const task_group& g, outcome& o, std::string n, std::span<std::byte> stack,
                exo::duration start)
-            : owner{s}, group{g}, result{o}, name{std::move(n)}, begins{exo::instant{} + start},
+            : owner{s}, group{g}, result{o}, name{std::move(n)}, begins{exo::instant{} + start}, allowed{&g.cpus},
               next_period(g.timers.size(), exo::instant::never()), self{name, stack, &enter, this}
         {
             self.owner = this;
@@ -167,6 +175,7 @@ private:
         outcome& result;
         const std::string name;
         const exo::instant begins;
+        const cpu_set* allowed;
         std::vector<exo::instant> next_period; // by timer; never before its first use
         static constexpr unsigned nowhere = ~0U;
         unsigned cpu{nowhere}; // where it ran last
@@ -221,10 +230,16 @@ private:
         repeat(t.group.loops, [&] {
             for (const phase& p : t.group.phases)
                 repeat(p.loops, [&] {
+                    allow(t, p.cpus ? *p.cpus : t.group.cpus);
                     for (const event& e : p.events)
                         perform(t, e);
                 });
         });
+    }
+    void allow(thread& t, const cpu_set& cpus)
+    {
+        if (std::exchange(t.allowed, &cpus) != &cpus)
+            EXO_CHECK(scheduler_.set_affinity(t.self, cpus));
     }
     template <class Body>
     static void repeat(std::int64_t loops, Body body)

@@ -120,10 +120,25 @@ if(a MATCHES "\"tid\":[23],\"name\":\"pinned")
     message(FATAL_ERROR "a thread ran where it may not")
 endif()
 
-# expect_error(kind line text): the file is refused, with the kind and the line.
+# A phase runs on the CPUs that it names; where it names none, on those of its task.
+file(WRITE ${scratch}/wandering.json "{\"global\": {\"duration\": 1}, \"tasks\": {
+    \"wandering\": {\"cpus\": [0], \"phases\": {
+        \"one\": {\"cpus\": [1], \"loop\": 3, \"run\": 500, \"sleep\": 100},
+        \"either\": {\"cpus\": [2, 3], \"run\": 2000},
+        \"own\": {\"run\": 2000}}},
+    \"busy\": {\"instance\": 3, \"cpus\": [2], \"run\": 1000}}}")
+simulate(--cpus 4 --duration 0.1 --trace ${scratch}/wandering_trace.json ${scratch}/wandering.json)
+file(READ ${scratch}/wandering_trace.json trace)
+string(REGEX MATCHALL "\"ph\":\"X\",\"pid\":1,\"tid\":[0-9],\"name\":\"wandering\"" slices "${trace}")
+string(REGEX REPLACE "[^;]*tid\":([0-9])[^;]*;?" "\\1" places "${slices}")
+if(NOT places MATCHES "^(111[23]+0)+(1*|111[23]+)$")
+    message(FATAL_ERROR "the phases run on CPUs ${places}")
+endif()
+
+# expect_error(kind line text option...): the file is refused, with the kind and the line.
 function(expect_error kind line text)
     file(WRITE ${scratch}/wrong.json "${text}")
-    execute_process(COMMAND ${SIM} ${scratch}/wrong.json OUTPUT_QUIET ERROR_VARIABLE err RESULT_VARIABLE status)
+    execute_process(COMMAND ${SIM} ${ARGN} ${scratch}/wrong.json OUTPUT_QUIET ERROR_VARIABLE err RESULT_VARIABLE status)
     if(NOT status EQUAL 1 OR NOT err MATCHES "wrong\\.json:${line}: [^\n]*\\(${kind}\\)")
         message(FATAL_ERROR "not ${kind} in line ${line}, but ${status}: ${err}\n${text}")
     endif()
@@ -144,7 +159,16 @@ expect_error(no_policy 1 "{\"tasks\": {\"a\": {\"policy\": \"SCHED_BEST\", \"run
 expect_error(timeless_loop 1 "{\"tasks\": {\"a\": {\"loop\": -1}}}")
 expect_error(mixed_phases 1 "{\"tasks\": {\"a\": {\"run\": 1, \"phases\": {\"p\": {\"run\": 1}}}}}")
 expect_error(no_allowed_cpu_online 2 "{\"tasks\": {\n\"a\": {\"cpus\": [1], \"run\": 1}}}")
+expect_error(no_allowed_cpu_online 3
+    "{\"tasks\": {\"a\": {\"phases\": {\n\"p\": {\"cpus\": [0], \"run\": 1},\n\"q\": {\"cpus\": [1, 2], \"run\": 1}}}}}")
+expect_error(no_allowed_cpu_online 1
+    "{\"tasks\": {\"a\": {\"cpus\": [1], \"run\": 1},\n\"b\": {\"cpus\": [1], \"run\": 1}}}")
+expect_error(wrong_type 2 "{\"tasks\": {\"a\": {\"phases\": {\n\"p\": {\"cpus\": 0, \"run\": 1}}}}}")
 expect_error(runtime_exceeds_deadline 1
     "{\"tasks\": {\"a\": {\"policy\": \"SCHED_DEADLINE\", \"dl-runtime\": 20, \"dl-period\": 10, \"run\": 1}}}")
 expect_error(utilization_too_high 2
     "{\"tasks\": {\n\"a\": {\"policy\": \"SCHED_DEADLINE\", \"dl-runtime\": 96, \"dl-period\": 100, \"run\": 1}}}")
+expect_error(deadline_affinity 2
+    "{\"tasks\": {\"a\": {\"policy\": \"SCHED_DEADLINE\", \"dl-runtime\": 10, \"dl-period\": 100, \"phases\": {
+        \"p\": {\"cpus\": [0], \"run\": 1}}}}}"
+    --cpus 2)

@@ -4,7 +4,7 @@
 //  - "global": "duration", "default_policy". What tells rt-app how to measure is accepted and means nothing.
 //  - "tasks", each: "instance", "policy", "priority" (1 to 99, or the nice value of fair policies), "nice", "cpus",
 //    "delay", "dl-runtime", "dl-period", "dl-deadline", "loop" (-1, the default, is without end), and either "phases",
-//    each with a "loop" (default 1) and events, or events.
+//    each with a "loop" (default 1), "cpus" (else those of the task) and events, or events.
 //  - Events, in order, with numbers behind to tell them apart: "run" (CPU time), "runtime" (until so much time has
 //    passed), "sleep", and "timer", an object of "ref", "period" and "mode" ("relative", the default: one that comes
 //    late begins anew; or "absolute").
@@ -47,6 +47,8 @@ struct event {
 };
 struct phase {
     std::int64_t loops{1};
+    std::optional<cpu_set> cpus; // while it lasts; the task's otherwise
+    unsigned line{};
     std::vector<event> events;
 };
 struct task_group {
@@ -232,9 +234,12 @@ private:
     static exo::result<phase> read_phase(task_group& group, const json& body)
     {
         phase result;
+        result.line = body.line();
         for (const auto& [key, line, value] : *EXO_TRY(body.as<json::object>()))
             if (key == "loop")
                 result.loops = EXO_TRY(value.integer(task_group::endless, longest));
+            else if (key == "cpus")
+                result.cpus = EXO_TRY(cpus(value));
             else
                 result.events.push_back(EXO_TRY(read_event(group, key, line, value)));
         if (result.loops == task_group::endless && length(result) == exo::duration{})
