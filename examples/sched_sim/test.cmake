@@ -120,6 +120,23 @@ if(a MATCHES "\"tid\":[23],\"name\":\"pinned")
     message(FATAL_ERROR "a thread ran where it may not")
 endif()
 
+# A thousand CPUs and ten thousand threads, each of which runs its 800 us in all five of its periods.
+simulate(--cpus 1024 --duration 0.05 ${workloads}/thousand.json)
+read_line(worker)
+expect_between("workers" ${worker_number} 10000 10000)
+expect_between("worker's least" ${worker_least} 795 800)
+expect_between("worker's most" ${worker_most} 800 805)
+expect_between("worker's jobs" ${worker_jobs} 49900 50000)
+expect_between("worker's misses" ${worker_misses} 0 0)
+expect_between("worker's switches" ${worker_switches} 50000 75000)
+if(NOT output MATCHES "\n([0-9]+) switches and ([0-9]+) wake-ups in")
+    message(FATAL_ERROR "no count of events in\n${output}")
+endif()
+set(switches ${CMAKE_MATCH_1})
+set(wake_ups ${CMAKE_MATCH_2})
+expect_between("the switches" ${switches} ${worker_switches} 80000)
+expect_between("the wake-ups" ${wake_ups} 50000 60000)
+
 # A phase runs on the CPUs that it names; where it names none, on those of its task.
 file(WRITE ${scratch}/wandering.json "{\"global\": {\"duration\": 1}, \"tasks\": {
     \"wandering\": {\"cpus\": [0], \"phases\": {
