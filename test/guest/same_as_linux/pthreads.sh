@@ -1,0 +1,2 @@
+/test/pthreads
+/test/pthreads-glibc
