@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <random>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include <exo/sim/agenda.hpp>
+#include <exo/sim/virtual_calls.hpp>
 #include <exo/sim/virtual_cpus.hpp>
 
 #include "laws/deadline_timer_laws.hpp"
+#include "laws/ipi_laws.hpp"
 
 using namespace exo;
 
@@ -120,4 +123,68 @@ TEST_CASE("virtual CPUs keep the laws of a deadline timer")
     });
     machine.run();
     CHECK(checked);
+}
+
+TEST_CASE("virtual CPUs that call each other keep the laws of an Ipi, and so do those that wait for it themselves")
+{
+    for (unsigned seed = 0; seed < 50; ++seed) {
+        sim::virtual_cpus machine{3};
+        if (seed > 0)
+            machine.explore(seed);
+        sim::virtual_calls calls{machine};
+        unsigned finished = 0;
+        for (unsigned cpu = 0; cpu < 3; ++cpu)
+            machine.boot(cpu, [&, cpu] {
+                laws::check_ipi(calls, machine, machine, cpu_set::first(3));
+                laws::check_ipi(calls, machine, machine, cpu_set::of((cpu + 1) % 3));
+                laws::check_ipi(calls, machine, machine, cpu_set::of(cpu)); // nobody else
+                ++finished;
+                while (finished < 3) // who halts for good takes no calls
+                    sim::virtual_atomics::pause();
+            });
+        machine.run();
+        CHECK(finished == 3);
+    }
+}
+
+TEST_CASE("a virtual CPU that waits for what another does, by pause(), lets it go on, interrupts off or not")
+{
+    for (const bool off : {false, true}) {
+        sim::virtual_cpus machine{2};
+        bool done = false, seen = false;
+        machine.boot(0, [&] {
+            const auto saved = off && machine.save_and_disable();
+            while (!done)
+                sim::virtual_atomics::pause();
+            seen = true;
+            machine.restore(saved);
+        });
+        machine.boot(1, [&] {
+            machine.spend(nanoseconds(1000));
+            done = true;
+        });
+        machine.run();
+        CHECK(seen);
+    }
+}
+
+TEST_CASE("an interrupt that is pending when a virtual CPU goes on with a computation comes upon that")
+{
+    sim::virtual_cpus machine{1};
+    bool computed = false;
+    machine.connect([&] { computed = machine.interrupted_computation(); }, [] {});
+    machine.boot(0, [&] {
+        machine.arm(at(10));
+        CHECK(machine.spend_uninterrupted(nanoseconds(30)) == nanoseconds(20));
+        CHECK(std::exchange(computed, false));
+        (void)machine.save_and_disable();
+        machine.arm(at(5));
+        CHECK(machine.go_on_computing());
+        CHECK(computed);
+        (void)machine.save_and_disable();
+        CHECK(!machine.go_on_computing());
+        CHECK(machine.enabled());
+    });
+    machine.run();
+    CHECK(machine.now() == at(10));
 }

@@ -3,7 +3,8 @@
 // One object models InterruptControl, CpuLocal, Clock, DeadlineTimer and Idle. Code takes no time except where it says
 // so, by spend(); the CPU whose next event is the earliest goes on. Interrupts arrive as on hardware: when they are due
 // and enabled, in the middle of whatever runs there. The same inputs give the same run; explore(seed) also moves
-// between CPUs, and lets time pass, at any point where interrupts are on.
+// between CPUs, and lets time pass, at any point where interrupts are on. With interrupts off a CPU goes on alone,
+// except where it waits for others (virtual_atomics, virtual_calls).
 
 #pragma once
 
@@ -62,6 +63,7 @@ public:
     bool run_until(Stop stop)
     {
         EXO_CHECK(!running_);
+        const entered until_return{*this};
         while (!stop()) {
             virtual_cpu* next = earliest();
             if (!next)
@@ -95,12 +97,27 @@ public:
     // The running code computes for `time`; interrupts may come in between, and their time does not count.
     void spend(duration time)
     {
-        while (time > duration{}) {
-            const instant from = now_;
-            pause(now_ + time);
-            time = time - (now_ - from);
-            deliver(true);
-        }
+        while (time > duration{})
+            time = spend_uninterrupted(time);
+    }
+    // The same until something has interrupted it, if that is earlier. How much time is left.
+    [[nodiscard]] duration spend_uninterrupted(duration time)
+    {
+        const instant from = now_;
+        pause(now_ + time);
+        time = time - (now_ - from);
+        deliver(true);
+        return time;
+    }
+    // Interrupts on, by the instruction that goes on with what computes: what is pending comes upon that. Whether
+    // something did.
+    [[nodiscard]] bool go_on_computing() noexcept
+    {
+        EXO_CHECK(!running_->enabled);
+        running_->enabled = true;
+        const bool due = running_->due(now_);
+        deliver(true);
+        return due;
     }
     // For on_tick: whether it came upon spend().
     [[nodiscard]] bool interrupted_computation() const noexcept { return interrupted_computation_; }
@@ -111,6 +128,25 @@ public:
         exploring_ = true;
         random_.seed(seed);
     }
+    // When exploring others may go on here, as between any two instructions; whether they did. With interrupts on.
+    bool wander(bool computing = false) noexcept
+    {
+        if (!exploring_ || random_() % 4 != 0)
+            return false;
+        pause(now_ + nanoseconds(random_() % 2 ? 0 : static_cast<int>(random_() % 50'000)));
+        deliver(computing);
+        return true;
+    }
+    // The running code waits for what another CPU does, maybe with interrupts off: the others go on for a moment.
+    void wait_for_others() noexcept
+    {
+        if constexpr (sync::locks_are_checked) // who goes on may want it, and would wait for ever
+            EXO_CHECK(!sync::kept_in(running_->locks)->lowest());
+        pause(now_ + nanoseconds(exploring_ ? 1 + static_cast<int>(random_() % 1000) : 100));
+        deliver();
+    }
+    // The machine that runs the call, if one does.
+    [[nodiscard]] static virtual_cpus* here() noexcept { return here_; }
 
     // hal::InterruptControl. Outside of run the caller stands in for CPU 0 with interrupts off.
     using state = bool;
@@ -204,6 +240,17 @@ private:
         }
     };
 
+    class entered {
+    public:
+        explicit entered(virtual_cpus& machine) : before_{std::exchange(here_, &machine)} {}
+        entered(const entered&) = delete;
+        entered& operator=(const entered&) = delete;
+        ~entered() { here_ = before_; }
+
+    private:
+        virtual_cpus* before_;
+    };
+
     // Whoever is likely to go on after the one that runs has its stack in the host's cache by then.
     void prepare_for_next()
     {
@@ -241,14 +288,6 @@ private:
         fibers_.switch_to(running_->at, host_);
     }
 
-    void wander() noexcept
-    {
-        if (exploring_ && random_() % 4 == 0) {
-            pause(now_ + nanoseconds(random_() % 2 ? 0 : static_cast<int>(random_() % 50'000)));
-            deliver();
-        }
-    }
-
     // Each handler may end on another CPU than it began.
     void deliver(bool computing = false) noexcept
     {
@@ -275,6 +314,8 @@ private:
         for (;;)
             c.owner->pause(instant::never());
     }
+
+    static inline thread_local virtual_cpus* here_ = nullptr;
 
     fibers fibers_;
     fibers::context host_;
