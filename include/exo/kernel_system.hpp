@@ -23,6 +23,7 @@
 #include <exo/fs/timestamp.hpp>
 #include <exo/fs/tmpfs/tmpfs.hpp>
 #include <exo/fs/vfs.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/kernel_log.hpp>
 #include <exo/mm/address_space.hpp>
 #include <exo/mm/frame_allocator.hpp>
@@ -82,6 +83,17 @@ template <class P>
     requires requires { typename P::heap_policy_type; }
 struct heap_policy_of<P> {
     using type = typename P::heap_policy_type;
+};
+
+// And what memory management, where it waits for other CPUs, is written over.
+template <class P>
+struct atomics_of {
+    using type = hal::standard_atomics;
+};
+template <class P>
+    requires requires { typename P::atomics_type; }
+struct atomics_of<P> {
+    using type = typename P::atomics_type;
 };
 
 // Where it says nothing of which CPUs are near each other, all are alike.
@@ -156,7 +168,7 @@ public:
                                typename heap_policy_of<P>::type>;
     using shootdown_type =
         mm::shootdown<typename P::tlb_type, typename P::translation_root_type, typename P::ipi_type,
-                      typename P::cpu_type, typename P::interrupts_type>;
+                      typename P::cpu_type, typename P::interrupts_type, typename atomics_of<P>::type>;
     using memory_type =
         mm::memory_system<typename P::format_type, typename P::phys_type, typename P::entries_type, frames_type,
                           shootdown_type>;

@@ -14,8 +14,9 @@
 // What a platform may leave out: kick(cpu), which makes another CPU call on_kick(), if it has one CPU; topology_type
 // and topology() -> const topology_type& (hal/topology.hpp), where all CPUs are alike; filter_heap(allocator&) ->
 // allocator&, put before the kernel's heap, to fail on purpose; heap_policy_type (mm/heap_policy.hpp), if misuse of the
-// heap is to be found; interrogate(cpu), which has a CPU that takes no interrupts any more tell on the log where it is,
-// without which nobody looks for such CPUs; and root_file_system(kernel&) -> result<ref<fs::file_system>>, if the root is not an ext2 on
+// heap is to be found; atomics_type (hal/atomics.hpp), if somebody has to know where a CPU waits for others;
+// interrogate(cpu), which has a CPU that takes no interrupts any more tell on the log where it is, without which nobody
+// looks for such CPUs; and root_file_system(kernel&) -> result<ref<fs::file_system>>, if the root is not an ext2 on
 // disk 0.
 //
 // Entry points of the kernel that the platform's handlers call (`frame` is UserMode::frame):

@@ -1,12 +1,15 @@
 // A whole kernel on the simulated machine: the templates that boot, with functions of the host for programs, and the
-// terminal's other side in the hands of the test. Several may live in one process.
+// terminal's other side in the hands of the test. It has one CPU or several, which take turns (sim/virtual_cpus.hpp),
+// as platform().cpus_.explore(seed) says in ways drawn at random. Several may live in one process.
 
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <deque>
+#include <functional>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <new>
 #include <optional>
@@ -21,7 +24,6 @@
 #include <exo/arch/x86_64/paging.hpp>
 #include <exo/base/allocator.hpp>
 #include <exo/base/check.hpp>
-#include <exo/base/cpu_set.hpp>
 #include <exo/elf/layout.hpp>
 #include <exo/fs/file_system.hpp>
 #include <exo/fs/stream.hpp>
@@ -33,6 +35,7 @@
 #include <exo/sim/memory.hpp>
 #include <exo/sim/mmu.hpp>
 #include <exo/sim/user_mode.hpp>
+#include <exo/sim/virtual_calls.hpp>
 #include <exo/sim/virtual_cpus.hpp>
 #include <exo/sync/lock_counters.hpp>
 
@@ -79,11 +82,6 @@ private:
     std::string text_;
 };
 
-class no_other_cpu {
-public:
-    void call(const cpu_set& targets, void (*)(void*) noexcept, void*) noexcept { EXO_CHECK(targets.empty()); }
-};
-
 // Not random at all: the same in every run.
 class seeded_entropy {
 public:
@@ -111,21 +109,23 @@ public:
     using entries_type = sim::entries<format_type>;
     using tlb_type = cpu_paging<mmu<format_type>, virtual_cpus>;
     using translation_root_type = tlb_type;
-    using ipi_type = no_other_cpu;
+    using ipi_type = virtual_calls;
+    using atomics_type = virtual_atomics;
     using context_type = fibers;
     using entropy_type = seeded_entropy;
     using heap_policy_type = mm::checked_heap;
     using user_mode_type = sim::user_mode<format_type>;
 
-    explicit kernel_platform(std::size_t frames)
-        : memory_{frames}, unit_{memory_, 1}, entries_{unit_}, paging_{unit_, cpus_},
-          user_mode_{unit_, memory_, cpus_}, heap_{faults}
+    explicit kernel_platform(std::size_t frames, unsigned cpus = 1)
+        : cpus_{cpus}, memory_{frames}, unit_{memory_, cpus}, entries_{unit_}, paging_{unit_, cpus_},
+          user_mode_{unit_, memory_, cpus_}, ipi_{cpus_}, heap_{faults}
     {
         // The first frame is the kernel's root table, which maps nothing.
         const frame_number root = memory_.frames().begin;
         std::memset(memory_.to_pointer(root.address()), 0, page_size);
         usable_ = {(root + 1).address(), memory_.frames().end.address()};
-        paging_.load({root.address()}, hal::remembered::forget);
+        for (unsigned cpu = 0; cpu < cpus; ++cpu)
+            unit_.load(cpu, {root.address()}, hal::remembered::forget);
     }
 
     [[nodiscard]] interrupts_type& interrupts() noexcept { return cpus_; }
@@ -157,14 +157,19 @@ public:
         if (faults.next_fails())
             return fail(errors::out_of_memory, stack_size);
         if (free_stacks_.empty()) {
-            stacks_.push_back(std::make_unique<std::byte[]>(stack_size));
-            free_stacks_.push_back(stacks_.back().get());
+            auto made = std::make_unique<std::byte[]>(stack_size);
+            free_stacks_.push_back(made.get());
+            stacks_.emplace(made.get(), std::move(made));
         }
         std::byte* const stack = free_stacks_.back();
         free_stacks_.pop_back();
         return std::span{stack, stack_size};
     }
-    void free_stack(std::span<std::byte> stack) { free_stacks_.push_back(stack.data()); }
+    void free_stack(std::span<std::byte> stack)
+    {
+        unit_.finished(stack.data());
+        free_stacks_.push_back(stack.data());
+    }
     [[nodiscard]] std::size_t user_mode_count() const { return user_mode_.function_count(); }
     [[nodiscard]] std::size_t stacks_in_use() const { return stacks_.size() - free_stacks_.size(); }
     [[nodiscard]] allocator& filter_heap(allocator& heap)
@@ -191,9 +196,12 @@ public:
         }
     }
 
+    void kick(unsigned cpu) noexcept { cpus_.interrupt(cpu, on_kick_); }
+
     template <class Kernel>
     void attach(Kernel& kernel)
     {
+        on_kick_ = [&kernel] { kernel.on_kick(); };
         // Programs compute; the kernel takes no time.
         cpus_.connect(
             [this, &kernel] {
@@ -209,6 +217,13 @@ public:
             .return_to_user = [&kernel](user_frame& f) { kernel.on_return_to_user(f); },
             .return_work_pending = [&kernel] { return kernel.return_work_pending(); },
         });
+        if (cpus_.cpu_limit() > 1)
+            unit_.tell_apart([this] { return running_stack(); },
+                             [&frames = kernel.frames()](frame_number f) {
+                                 return frames.manages(f) && frames.references(frames.block_of(f)) == 0;
+                             });
+        for (unsigned cpu = 1; cpu < cpus_.cpu_limit(); ++cpu)
+            cpus_.boot(cpu, [&kernel] { kernel.run_processor(); });
     }
     template <class Kernel>
     [[nodiscard]] result<> start_devices(Kernel&)
@@ -243,13 +258,24 @@ public:
     std::vector<hal::block_device*> disks;
     std::vector<planted_file> files;
     boot_options options_;
-    virtual_cpus cpus_{1};
+    virtual_cpus cpus_;
     std::optional<int> exit_status_;
 
     [[nodiscard]] const std::vector<std::string>& violations() const { return unit_.violations(); }
 
 private:
     static constexpr std::size_t stack_size = 256 * 1024;
+
+    // By its stack the platform knows a thread; null: a CPU's own.
+    [[nodiscard]] const void* running_stack() const
+    {
+        const auto* const here = static_cast<const std::byte*>(__builtin_frame_address(0));
+        const auto after = stacks_.upper_bound(here);
+        if (after == stacks_.begin())
+            return nullptr;
+        const std::byte* const stack = std::prev(after)->first;
+        return here < stack + stack_size ? stack : nullptr;
+    }
 
     // The directories above exist.
     static result<ref<fs::inode>> plant(fs::environment& env, fs::tmpfs& where, std::string_view path,
@@ -281,7 +307,8 @@ private:
     text_sink console_;
     failing_heap heap_;
     phys_range usable_;
-    std::vector<std::unique_ptr<std::byte[]>> stacks_;
+    std::function<void()> on_kick_;
+    std::map<const std::byte*, std::unique_ptr<std::byte[]>, std::less<>> stacks_;
     std::vector<std::byte*> free_stacks_;
 };
 static_assert(Platform<kernel_platform>);
@@ -294,8 +321,8 @@ public:
     using program = user_mode_type::program_view;
     using function = user_mode_type::function;
 
-    explicit simulated_kernel(std::size_t frames = 8192)
-        : platform_{frames}, storage_{std::make_unique<storage>()},
+    explicit simulated_kernel(std::size_t frames = 8192, unsigned cpus = 1)
+        : platform_{frames, cpus}, storage_{std::make_unique<storage>()},
           kernel_{*::new (static_cast<void*>(storage_->bytes)) kernel_type{platform_}}
     {
         restorer_ = add([](program& self) { self.sigreturn(); });

@@ -4,7 +4,8 @@
 //
 // The oracle: whatever is about to be used is compared with what the tables say at that moment. An access that gets
 // through only because something was remembered that should have been forgotten is a violation. Accesses denied by what
-// was remembered just fault, as on hardware.
+// was remembered just fault, as on hardware. Where several threads are told apart, what one of them changed may be
+// remembered by others until it has finished, but leads to nothing that is free.
 
 #pragma once
 
@@ -20,6 +21,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,13 +66,18 @@ public:
     // The access that CPU `cpu` makes to one byte. Where it goes, or the fault that it causes.
     std::expected<phys_addr, page_fault> access(unsigned cpu, virt_addr v, mm::access tried, privilege by)
     {
-        if (changed_unpublished_)
+        if (!unpublished_.empty() &&
+            std::find(unpublished_.begin(), unpublished_.end(), thread_()) != unpublished_.end())
             report("tables were changed and used without publish()", v);
         const auto to = access_unjudged(cpu, v, tried, by);
         if (to)
             if (const translated now = look_at_tables(cpu, v);
-                !now.grants(tried, by) || now.page != to->align_down(page_size))
-                report("a stale translation was used", v);
+                !now.grants(tried, by) || now.page != to->align_down(page_size)) {
+                if (!being_changed(cpu, v))
+                    report("a stale translation was used", v);
+                else if (is_free_(frame_number{to->align_down(page_size)}))
+                    report("a stale translation to free memory was used", v);
+            }
         return to;
     }
     // The same while tables change on other CPUs: what is remembered may be old without anybody being at fault.
@@ -159,9 +166,37 @@ public:
     }
     [[nodiscard]] unsigned id_limit() const { return id_limit_; }
 
+    // From now on, which thread runs (null: none to be told from others), and whether a frame is free.
+    void tell_apart(std::function<const void*()> thread, std::function<bool(frame_number)> is_free)
+    {
+        thread_ = std::move(thread);
+        is_free_ = std::move(is_free);
+    }
+    // What a thread, or the one that runs, has changed by now nobody may use any more as it was.
+    void finished(const void* thread)
+    {
+        std::erase_if(unfinished_, [&](const auto& change) { return change.second == thread; });
+    }
+    void finished()
+    {
+        if (!unfinished_.empty())
+            finished(thread_());
+    }
+
     // What sim::entries tells about changes of tables.
-    void entries_changed() { changed_unpublished_ = true; }
-    void entries_published() { changed_unpublished_ = false; }
+    void entries_changed(const entry* slot)
+    {
+        const void* const thread = thread_();
+        if (std::find(unpublished_.begin(), unpublished_.end(), thread) == unpublished_.end())
+            unpublished_.push_back(thread);
+        if (thread)
+            unfinished_.emplace(slot, thread);
+    }
+    void entries_published()
+    {
+        if (!unpublished_.empty())
+            std::erase(unpublished_, thread_());
+    }
     void report(const char* what, virt_addr v)
     {
         char text[32];
@@ -289,6 +324,24 @@ private:
                     [](unsigned, const path&) {});
     }
 
+    // Whether another thread has changed an entry on the way to `v` and has not finished.
+    bool being_changed(unsigned cpu, virt_addr v)
+    {
+        if (unfinished_.empty())
+            return false;
+        bool found = false;
+        const auto look = [&](unsigned level, const path& at) {
+            const auto* slot =
+                reinterpret_cast<const entry*>(memory_.to_pointer(at.table)) + hal::index_at<Format>(v, level);
+            for (auto c = unfinished_.lower_bound({slot, nullptr}); c != unfinished_.end() && c->first == slot; ++c)
+                found = found || c->second != thread_();
+        };
+        const path root{cpus_[cpu].root->table, everything};
+        look(hal::root_level<Format>, root);
+        (void)walk(v, hal::root_level<Format>, root, false, false, look);
+        return found;
+    }
+
     template <class Passed>
     translated walk(virt_addr v, unsigned level, path at, bool mark, bool will_write, Passed passed)
     {
@@ -357,7 +410,10 @@ private:
     std::vector<cpu_state> cpus_;
     std::vector<std::string> violations_;
     unsigned id_limit_;
-    bool changed_unpublished_{};
+    std::function<const void*()> thread_{[] { return nullptr; }};
+    std::function<bool(frame_number)> is_free_{[](frame_number) { return false; }};
+    std::vector<const void*> unpublished_;                      // threads
+    std::set<std::pair<const entry*, const void*>> unfinished_; // entries, with the threads that changed them
 };
 
 // Models of hal::Tlb and hal::TranslationRoot: the MMU of the CPU that runs the call.
@@ -402,13 +458,13 @@ public:
         if (Format::is_present(load(slot)))
             unit_.report("a plain store replaced an entry in use, table index", index_of(slot));
         at(slot).store(value, std::memory_order_release);
-        unit_.entries_changed();
+        unit_.entries_changed(slot);
         act_after_change();
     }
     entry exchange(entry* slot, entry value) noexcept
     {
         mark_as_hardware_might(slot);
-        unit_.entries_changed();
+        unit_.entries_changed(slot);
         const entry old = at(slot).exchange(value, std::memory_order_acq_rel);
         act_after_change();
         return old;
@@ -416,7 +472,7 @@ public:
     bool compare_exchange(entry* slot, entry& expected, entry value) noexcept
     {
         mark_as_hardware_might(slot);
-        unit_.entries_changed();
+        unit_.entries_changed(slot);
         const bool done = at(slot).compare_exchange_strong(expected, value, std::memory_order_acq_rel);
         if (done)
             act_after_change();

@@ -204,11 +204,12 @@ private:
         for (;;) {
             traps_.return_to_user(f);
             const auto saved = cpus_.save_and_disable();
-            const bool more = traps_.return_work_pending();
-            cpus_.restore(saved);
-            if (!more)
-                return;
+            if (traps_.return_work_pending())
+                cpus_.restore(saved);
+            else if (!cpus_.go_on_computing())
+                break;
         }
+        unit_.finished();
     }
 
     // Runs what stands at f.rip, until it returns. True if it was a restorer, which has changed the registers and does
@@ -334,8 +335,11 @@ public:
     // The program computes for a while: time passes, and others get their turn.
     void spend(duration time)
     {
-        mode_.cpus_.spend(time);
-        interrupted([] {});
+        do {
+            if (time > duration{})
+                time = mode_.cpus_.spend_uninterrupted(time);
+            interrupted([] {});
+        } while (time > duration{});
     }
     void trap(proc::fault what)
     {
@@ -398,6 +402,8 @@ private:
     void touch(std::uint64_t address, std::size_t size, mm::access how, Move move)
     {
         for (std::size_t done = 0; done < size;) {
+            if (mode_.cpus_.wander(true))
+                interrupted([] {});
             const virt_addr v{address + done};
             const std::size_t in_page = page_size - (v.value() & (page_size - 1));
             const std::size_t piece = size - done < in_page ? size - done : in_page;
