@@ -1,9 +1,13 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include <exo/drivers/processor_startup.hpp>
+#include <exo/sim/explored_atomics.hpp>
+#include <exo/sim/explorer.hpp>
 
 using namespace exo;
 
@@ -69,6 +73,64 @@ std::vector<processor> start(machine& m)
     m.processors = nullptr;
     return all;
 }
+
+// Two CPUs come while the boot CPU starts them, as late as a schedule has it. Counters are in step: they count looks.
+struct coming : sim::scenario {
+    using atomics = sim::explored_atomics;
+    static constexpr unsigned others = 2;
+
+    unsigned threads() const override { return 1 + others; }
+    void run(unsigned thread) override
+    {
+        if (thread == 0) {
+            drivers::start_processors<atomics>(*this, *this, [this] { return ++looks; }, phys_addr{0x8000},
+                                               std::span{processors}, reference);
+            for (unsigned i = 0; i < others; ++i)
+                settled[i] = processors[i].state();
+            over.store(true, std::memory_order_relaxed);
+            return;
+        }
+        const unsigned i = thread - 1;
+        while (!started[i].load(std::memory_order_relaxed))
+            if (over.load(std::memory_order_relaxed)) // nothing starts it any more
+                return;
+            else
+                atomics::pause();
+        taken[i] = processors[i].come<2>(reference, [this] { return ++looks; });
+    }
+    void check() override
+    {
+        for (unsigned i = 0; i < others; ++i) {
+            const auto& p = processors[i];
+            const bool runs = settled[i] == drivers::starting_processor<atomics>::phase::has_come;
+            sim::explorer::here()->require(p.state() == settled[i], "a CPU changes after it was counted");
+            sim::explorer::here()->require(taken[i] == runs, "a CPU is given up and runs, or counts and has halted");
+            sim::explorer::here()->require(p.in_step(), "a CPU in step is found out of step");
+        }
+    }
+
+    // The APIC and the clock, which is in a hurry.
+    void send(command what, std::uint32_t to) noexcept
+    {
+        if (what.how == command::delivery::startup)
+            started[to].store(true, std::memory_order_relaxed);
+    }
+    instant now() const noexcept
+    {
+        time = time + milliseconds(900);
+        return time;
+    }
+
+    mutable instant time;
+    std::uint64_t looks{};
+    drivers::shown_count<atomics> reference{};
+    std::array<drivers::starting_processor<atomics>, others> processors{drivers::starting_processor<atomics>{0},
+                                                                        drivers::starting_processor<atomics>{1}};
+    std::array<drivers::starting_processor<atomics>::phase, others> settled{};
+    std::array<atomics::atomic<bool>, others> started;
+    atomics::atomic<bool> over;
+    std::array<bool, others> taken{};
+};
 
 } // namespace
 
@@ -150,4 +212,13 @@ TEST_CASE("the page to start in is whole, below 640 KiB, and not the first")
     CHECK(!find({range(0x9f400, 0x9fc00), range(0x100000, 0x8000000)}));
     CHECK(!find({range(0x9f800, 0xa8000)}));
     CHECK(!find({}));
+}
+
+TEST_CASE("explored: a CPU that comes as it is given up either runs or halts, and both sides know which")
+{
+    sim::explorer explored{[] { return std::make_unique<coming>(); }};
+    const auto found = explored.explore(2, 2);
+    INFO(found.report());
+    CHECK(!found.failed());
+    CHECK(found.complete);
 }

@@ -44,12 +44,11 @@ public:
     [[nodiscard]] bool in_step() const noexcept { return !out_of_step_.load(std::memory_order_acquire); }
 
     // By the CPU itself, while the boot CPU waits for it. False: it is not taken, and has to halt.
-    template <std::invocable Counter>
+    template <unsigned Comparisons = 1000, std::invocable Counter>
     [[nodiscard]] bool come(const shown_count<Atomics>& reference, Counter counter) noexcept
     {
-        constexpr unsigned comparisons = 1000;
         bool behind = false;
-        for (unsigned i = 0; i < comparisons; ++i) {
+        for (unsigned i = 0; i < Comparisons; ++i) {
             const std::uint64_t there = reference.load(std::memory_order_acquire);
             const std::uint64_t here = counter();
             behind = behind || here < there;
