@@ -159,8 +159,8 @@ private:
     struct thread {
         thread(simulation& s, const task_group& g, outcome& o, std::string n, std::span<std::byte> stack,
                exo::duration start)
-            : owner{s}, group{g}, result{o}, name{std::move(n)}, begins{exo::instant{} + start}, allowed{&g.cpus},
-              next_period(g.timers.size(), exo::instant::never()), self{name, stack, &enter, this}
+            : owner{s}, group{g}, result{o}, begins{exo::instant{} + start}, allowed{&g.cpus},
+              next_period(g.timers.size(), exo::instant::never()), self{n, stack, &enter, this}, name{std::move(n)}
         {
             self.owner = this;
         }
@@ -173,7 +173,6 @@ private:
         simulation& owner;
         const task_group& group;
         outcome& result;
-        const std::string name;
         const exo::instant begins;
         const cpu_set* allowed;
         std::vector<exo::instant> next_period; // by timer; never before its first use
@@ -182,6 +181,7 @@ private:
         exo::duration ran;
         std::uint64_t migrations{};
         task self;
+        const std::string name;
     };
     // What a CPU runs, and since when.
     struct lane {

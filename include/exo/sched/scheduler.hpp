@@ -137,27 +137,27 @@ public:
             return instant::never();
         }
 
+        // What each turn touches, in as few lines of the cache as can be.
+        scheduler* scheduler_{};
+        typename Context::context context_{};
+        std::atomic<bool> queued_{}; // in its CPU's queue, or running from it
+        std::atomic<bool> on_cpu_{}; // its stack is in use
+        std::atomic<bool> changed_{};
+        bool urgent_{};
+        std::uint32_t weight_{};      // as it counts in the load of the CPU that has it
+        std::uint32_t sent_weight_{}; // as it counts on its way
+        instant ran_until_{};
+        instant woken_at_{instant::never()}; // until it runs
+        sync::inbox_hook mail_;
+        alarm alarm_{*this};
+        cpu_set affinity_{cpu_set::first(cpu_set::limit)}; // as the CPU that has it knows
+
         std::span<std::byte> stack_;
         entry_function entry_;
         void* argument_;
-        scheduler* scheduler_{};
-        typename Context::context context_{};
-        sync::inbox_hook mail_;
-        alarm alarm_{*this};
-
-        // Of the CPU that has the task.
-        cpu_set affinity_{cpu_set::first(cpu_set::limit)};
-        std::uint32_t weight_{};      // as it counts in that CPU's load
-        std::uint32_t sent_weight_{}; // as it counts on its way
-        bool urgent_{};
-        instant ran_until_{};
-        instant woken_at_{instant::never()}; // until it runs
-        std::atomic<bool> queued_{}; // in its CPU's queue, or running from it
-        std::atomic<bool> on_cpu_{}; // its stack is in use
-
-        // What it is to have beside its effective parameters, under changes_lock_; whoever has the task takes it over.
+        // What it is to have beside its effective parameters, under changes_lock_; if `changed_`, whoever has the task
+        // takes it over.
         cpu_set wanted_affinity_{};
-        std::atomic<bool> changed_{};
         change_notice<> notice_;
         sync::inbox_hook notice_hook_;
     };
@@ -174,6 +174,7 @@ public:
     private:
         friend scheduler;
 
+        cpu_set asked_{}; // for work, since this CPU ran out of it
         Policy queue_;
         task idle_{"idle", {}, nullptr, nullptr};
         task* current_{&idle_};
@@ -184,13 +185,13 @@ public:
         bool may_preempt_{}; // else the idle thread switches by itself
         bool turn_over_{};
         bool waiting_{};   // threads, at the last look
+        bool asked_any_{}; // `asked_` has members
         bool displaced_{}; // an urgent thread waits that another CPU might run
         unsigned urgent_{};
         instant opens_{instant::never()}; // while its queue is closed to some
         instant balance_due_{};
         unsigned passed_over_{}; // of the threads that wait, by the next pass
         unsigned looked_at_{};   // where the next search for a lighter CPU begins
-        cpu_set asked_{};      // for work, since this CPU ran out of it
         std::atomic<bool> need_switch_{};
         timer_queue<Interrupts> timers_;
         [[no_unique_address]] counters metrics_;
@@ -892,13 +893,19 @@ private:
         if (p.requesting_.load(std::memory_order_acquire))
             return;
         if (rank > p.request_rank_)
-            p.asked_ = {}; // what it runs is less urgent than when it asked
+            forget_whom_it_asked(p); // what it runs is less urgent than when it asked
         if (const auto cpu = balancer_.urgently_crowded(number(p), p.asked_, rank))
             request(p, processors_[*cpu], rank, false);
+    }
+    static void forget_whom_it_asked(processor& p) noexcept
+    {
+        if (std::exchange(p.asked_any_, false))
+            p.asked_ = {};
     }
     void request(processor& p, processor& from, std::uint64_t rank, bool others) noexcept
     {
         p.asked_.add(number(from));
+        p.asked_any_ = true;
         p.request_rank_ = rank;
         p.requests_others_ = others;
         p.requesting_.store(true, std::memory_order_relaxed);
@@ -990,7 +997,7 @@ private:
         const bool waiting = p.queue_.size() != 0 || urgent_waiting != balancer_.idle_rank;
         balancer_.publish(cpu, rank, waiting, urgent_waiting, closed.from);
         if (std::exchange(p.opens_, closed.until) != closed.until) {
-            p.asked_ = {}; // it may run others than when it asked
+            forget_whom_it_asked(p); // it may run others than when it asked
             arm_no_later(p, closed.until);
         }
         if (waiting && !p.waiting_)
@@ -1188,7 +1195,7 @@ private:
         if (many()) {
             previous->ran_until_ = p.charged_until_;
             next->on_cpu_.exchange(true, std::memory_order_seq_cst);
-            p.asked_ = {};
+            forget_whom_it_asked(p);
         }
         p.metrics_.switches.add();
         if (next == &p.idle_)

@@ -28,8 +28,8 @@ public:
     private:
         friend timer_queue;
         handler handler_;
-        instant deadline_{};
         timer_queue* queue_{}; // where it was armed last
+        instant deadline_{};
         tree_hook hook_;
     };
 
