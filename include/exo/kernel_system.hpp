@@ -275,6 +275,14 @@ public:
     [[nodiscard]] unsigned processor_count() const { return platform_.cpu().cpu_limit(); }
     [[nodiscard]] processor_description processor(unsigned n) const { return platform_.processor(n); }
     [[nodiscard]] duration idle_time(unsigned cpu) const { return early_.processors[cpu].idle_time(); }
+    // Gives the calling thread, which is `self`, a name that the trace has from now on.
+    void rename(thread_type& self, std::string_view name) noexcept
+    {
+        const auto saved = scheduler_.save_and_disable();
+        self.task.set_name(name);
+        record_turn(&self, {.at = now(), .woken = instant::never()});
+        scheduler_.restore(saved);
+    }
     // The last that a CPU ran, for /proc/exo/trace.
     [[nodiscard]] const turn_ring& turns(unsigned cpu) const { return early_.records_of_cpus[cpu].turns; }
     // Since boot. With the process table locked.

@@ -768,6 +768,21 @@ TEST_CASE("/proc shows the machine")
     });
 }
 
+TEST_CASE("the trace has a program under the name it took while it ran, and before that under the other")
+{
+    on_a_kernel([](process& p, auto&) {
+        constexpr std::uint64_t set_name = 15;
+        const auto shown = [&](std::string_view name) {
+            return p.contents("/proc/exo/trace").find(name) != std::string::npos;
+        };
+        CHECK(shown("\"sh/1\""));
+        CHECK(!shown("\"renamed/1\""));
+        CHECK(p(number::prctl, set_name, p.self.put("renamed")) == 0);
+        CHECK(shown("\"sh/1\""));
+        CHECK(shown("\"renamed/1\""));
+    });
+}
+
 TEST_CASE("/proc shows processes, and forgets them when they are gone")
 {
     sim::simulated_kernel k;

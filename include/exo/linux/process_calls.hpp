@@ -601,7 +601,7 @@ result<std::uint64_t> sys_prctl(call<System>& c, std::int32_t operation, std::ui
         auto guard = c.process.lock();
         if (&c.thread == c.process.main_thread)
             c.process.set_name(text);
-        c.thread.task.set_name(text);
+        c.system.rename(c.thread, text);
         return std::uint64_t{0};
     }
     case get_name: {

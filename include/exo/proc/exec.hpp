@@ -370,7 +370,7 @@ template <class System>
         p.publish_identity();
         p.randomizes = built.randomizes;
         p.set_name(last_component(path.text));
-        t.task.set_name(p.name());
+        system.rename(t, p.name());
     }
     t.signal_stack = {};
     t.sequences = {};
