@@ -80,10 +80,10 @@ double loop(long n, Operation operation)
 }
 
 // QEMU's TLB has grown by then to hold what was touched, and takes a tenth of a second to shrink again; until it has,
-// each flush of it costs by its size. So the first forks are not timed.
+// each flush of it costs by its size. So the first forks are not timed: for 256 MiB those of a quarter of a second.
 double fork_call(long n, size_t bytes)
 {
-    constexpr double settling = 250e6;
+    const auto settling = static_cast<double>(bytes); // nanoseconds
     char* area = anonymous_small_pages(bytes);
     touch(area, bytes);
     const auto fork_once = [area] {
