@@ -14,6 +14,7 @@
 //  - futexes(), inheriting_futexes(): the futex_table and the inheriting_futex_table;
 //  - allocate_stack(), free_stack(): kernel stacks;
 //  - log(): the kernel log (a kernel_log, base of every "exo: ..." line);
+//  - rename(thread, name): the calling thread, which is `thread`, is called so from now on, in traces as well;
 //  - session_ended(id): the leader of a session ends, and its terminal with it;
 //  - init_exited(wait_status): PID 1 is gone; does not return.
 
