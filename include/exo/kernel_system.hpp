@@ -203,7 +203,7 @@ public:
     struct turn {
         sched::turn_start start;
         proc::process_id id{};
-        char name[sched::task_info::name_limit + 1]{}; // and zeros
+        char name[sched::task_info<>::name_limit + 1]{}; // and zeros
     };
     using turn_ring = trace::event_ring<turn, 512>;
 
@@ -410,7 +410,7 @@ protected:
     [[nodiscard]] std::span<const cpu_record> records_of_cpus() const noexcept { return early_.records_of_cpus; }
 
     // Null for the idle threads, which are no process's.
-    [[nodiscard]] static thread_type* thread_of(const sched::task_info& task)
+    [[nodiscard]] static thread_type* thread_of(const sched::task_info<>& task)
     {
         return static_cast<thread_type*>(task.owner);
     }

@@ -42,7 +42,7 @@ struct notices : sim::scenario {
         version.fetch_add(1);
         if (!notice.announce())
             return;
-        using enum sched::change_notice<explored_atomics>::outcome;
+        using enum sched::after_notice;
         for (;;) {
             require(!given_up.load(), "looked at after it was given up");
             taken_over.store(version.load());

@@ -10,6 +10,9 @@
 
 namespace exo::sched {
 
+// What is left to its holder when the notice is put away.
+enum class after_notice : std::uint8_t { done, look_again, give_up };
+
 template <hal::Atomics Atomics = hal::standard_atomics>
 class change_notice {
 public:
@@ -25,17 +28,16 @@ public:
         return false;
     }
 
-    enum class outcome : std::uint8_t { done, look_again, give_up };
     // By the holder, which has looked at the changes. After done the task is not the holder's to look at.
-    [[nodiscard]] outcome put_away() noexcept
+    [[nodiscard]] after_notice put_away() noexcept
     {
         state seen = state::sent;
         if (at_.compare_exchange_strong(seen, state::none, std::memory_order_acq_rel, std::memory_order_acquire))
-            return outcome::done;
+            return after_notice::done;
         if (seen == state::outdated &&
             at_.compare_exchange_strong(seen, state::sent, std::memory_order_acq_rel, std::memory_order_acquire))
-            return outcome::look_again;
-        return outcome::give_up;
+            return after_notice::look_again;
+        return after_notice::give_up;
     }
 
     // The task has ended. True when the caller is to give it up; else the holder of a notice will.

@@ -215,7 +215,7 @@ private:
         return e;
     }
 
-    std::atomic<std::uintptr_t> owner_{};
+    typename Scheduler::atomics::template atomic<std::uintptr_t> owner_{};
     typename inheritance::lock lock_;
     [[no_unique_address]] Observer observer_{};
 };

@@ -31,6 +31,7 @@
 #include <exo/base/result.hpp>
 #include <exo/base/static_vector.hpp>
 #include <exo/base/time.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/hal/clock.hpp>
 #include <exo/hal/context.hpp>
 #include <exo/hal/cpu_local.hpp>
@@ -84,13 +85,20 @@ concept SchedulerHooks = requires(T& hooks, Task& task, const turn_start& begins
     { hooks.kick(cpu) } noexcept -> std::same_as<void>;
 };
 
-template <SchedPolicy Policy, hal::Topology Topology, hal::Context Context, hal::InterruptControl Interrupts, hal::CpuLocal Cpu,
-          hal::Clock Clock, hal::DeadlineTimer DeadlineTimer, hal::Idle Idle, class Hooks,
-          class Recording = trace::recording>
+template <SchedPolicy Policy, hal::Topology Topology, hal::Context Context, hal::InterruptControl Interrupts,
+          hal::CpuLocal Cpu, hal::Clock Clock, hal::DeadlineTimer DeadlineTimer, hal::Idle Idle, class Hooks,
+          class Recording = trace::recording, hal::Atomics Atomics = hal::standard_atomics>
 class scheduler {
+    template <class T>
+    using atomic = typename Atomics::template atomic<T>;
+    using info = task_info<Atomics>;
+    using timers = timer_queue<Interrupts, Atomics>;
+    using balancer = sched::balancer<Topology, Atomics>;
+
 public:
+    using atomics = Atomics;
     using counters = sched::metrics<Recording>;
-    using timer = typename timer_queue<Interrupts>::timer;
+    using timer = typename timers::timer;
     using state = typename Interrupts::state;
     using cpu_set = typename Topology::set_type;
     using parameters_type = typename Policy::parameters;
@@ -103,20 +111,20 @@ public:
     // (Linux's haltpoll, drivers/cpuidle/governors/haltpoll.c, has the same limit).
     static constexpr duration poll_limit = microseconds(200);
 
-    class task : public task_info, public Policy::entity, public inheritance_type::holder {
+    class task : public task_info<Atomics>, public Policy::entity, public inheritance_type::holder {
     public:
         using entry_function = void (*)(void* argument) noexcept;
 
         // `stack` outlives the task. The policy's parameters, by set(), and the affinity are chosen before start().
         task(std::string_view name, std::span<std::byte> stack, entry_function entry, void* argument)
-            : task_info{name}, stack_{stack}, entry_{entry}, argument_{argument}
+            : info{name}, stack_{stack}, entry_{entry}, argument_{argument}
         {
         }
-        ~task() { EXO_CHECK(state() == task_state::created || state() == task_state::ended); }
+        ~task() { EXO_CHECK(info::state() == task_state::created || info::state() == task_state::ended); }
 
         void set_affinity(const cpu_set& cpus)
         {
-            EXO_CHECK(state() == task_state::created);
+            EXO_CHECK(info::state() == task_state::created);
             affinity_ = cpus;
         }
         [[nodiscard]] std::span<std::byte> stack() const { return stack_; }
@@ -140,15 +148,15 @@ public:
         // What each turn touches, in as few lines of the cache as can be.
         scheduler* scheduler_{};
         typename Context::context context_{};
-        std::atomic<bool> queued_{}; // in its CPU's queue, or running from it
-        std::atomic<bool> on_cpu_{}; // its stack is in use
-        std::atomic<bool> changed_{};
+        atomic<bool> queued_{}; // in its CPU's queue, or running from it
+        atomic<bool> on_cpu_{}; // its stack is in use
+        atomic<bool> changed_{};
         bool urgent_{};
         std::uint32_t weight_{};      // as it counts in the load of the CPU that has it
         std::uint32_t sent_weight_{}; // as it counts on its way
         instant ran_until_{};
         instant woken_at_{instant::never()}; // until it runs
-        sync::inbox_hook mail_;
+        sync::basic_inbox_hook<Atomics> mail_;
         alarm alarm_{*this};
         cpu_set affinity_{cpu_set::first(cpu_set::limit)}; // as the CPU that has it knows
 
@@ -158,8 +166,8 @@ public:
         // What it is to have beside its effective parameters, under changes_lock_; if `changed_`, whoever has the task
         // takes it over.
         cpu_set wanted_affinity_{};
-        change_notice<> notice_;
-        sync::inbox_hook notice_hook_;
+        change_notice<Atomics> notice_;
+        sync::basic_inbox_hook<Atomics> notice_hook_;
     };
 
     // What the scheduler keeps for one CPU. The caller supplies one for each that CpuLocal may name.
@@ -192,20 +200,20 @@ public:
         instant balance_due_{};
         unsigned passed_over_{}; // of the threads that wait, by the next pass
         unsigned looked_at_{};   // where the next search for a lighter CPU begins
-        std::atomic<bool> need_switch_{};
-        timer_queue<Interrupts> timers_;
+        atomic<bool> need_switch_{};
+        timers timers_;
         [[no_unique_address]] counters metrics_;
         duration rested_{}; // altogether, when it last had nothing to run
-        alignas(64) sync::inbox<task, &task::mail_> inbox_;
-        doorbell<> bell_; // in place of a kick, while it polls
-        sync::inbox<task, &task::notice_hook_> changes_;
+        alignas(64) sync::inbox<task, &task::mail_, Atomics> inbox_;
+        doorbell<Atomics> bell_; // in place of a kick, while it polls
+        sync::inbox<task, &task::notice_hook_, Atomics> changes_;
         // This CPU's request for work that goes before what it runs, at most one under way; those of others.
-        sync::inbox_hook request_;
-        sync::inbox<processor, &processor::request_> requests_;
+        sync::basic_inbox_hook<Atomics> request_;
+        sync::inbox<processor, &processor::request_, Atomics> requests_;
         std::uint64_t request_rank_{}; // of urgent ones that it may run
         bool requests_others_{};       // too, since it idles
-        std::atomic<bool> requesting_{};
-        typename sched::balancer<Topology>::notice notice_;
+        atomic<bool> requesting_{};
+        typename balancer::notice notice_;
     };
 
     // There is a processor for each CPU of `topology`.
@@ -369,7 +377,7 @@ public:
         interrupts_.restore(saved);
     }
     // Afterwards the handler is not running and will not run. True when it had still been to come.
-    bool cancel(timer& t) noexcept { return timer_queue<Interrupts>::cancel(interrupts_, t); }
+    bool cancel(timer& t) noexcept { return timers::cancel(interrupts_, t); }
 
     // From interrupt handlers of this CPU, interrupts off.
     void on_tick() noexcept
@@ -636,7 +644,7 @@ private:
         for (task* const t : tasks)
             t->cpu_.store(cpu, std::memory_order_release);
         // Against the one in change(): either it sees where a task goes, or the CPU there sees the change.
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+        Atomics::fence(std::memory_order_seq_cst);
         post(p, to, to.inbox_, tasks);
     }
     // An element, or some.
@@ -759,7 +767,7 @@ private:
     // Marks a task as changed.
     struct announcer {
         processor& here;
-        sync::inbox<task, &task::notice_hook_>& notices;
+        sync::inbox<task, &task::notice_hook_, Atomics>& notices;
 
         void operator()(task& t) const noexcept
         {
@@ -775,13 +783,13 @@ private:
     {
         const state saved = interrupts_.save_and_disable();
         processor& p = here();
-        sync::inbox<task, &task::notice_hook_> notices; // of tasks that are not given up while theirs are here
+        sync::inbox<task, &task::notice_hook_, Atomics> notices; // of tasks that are not given up while theirs are here
         auto guard = changes_lock_.lock(interrupts_);
         task* woken = make(announcer{p, notices});
         if (woken && !take_from_sleep(*woken))
             woken = nullptr;
         guard.unlock();
-        std::atomic_thread_fence(std::memory_order_seq_cst); // against the one in deliver()
+        Atomics::fence(std::memory_order_seq_cst); // against the one in send_away()
         notices.drain([&](task& t) { forward_change(p, t); });
         if (woken)
             wake(p, *woken);
@@ -821,7 +829,7 @@ private:
     // A notice has come. While it is held the task is not given up by others.
     void take_over_change(processor& p, task& t, instant now) noexcept
     {
-        using enum change_notice<>::outcome;
+        using enum after_notice;
         for (;;) {
             if (t.state() != task_state::ended) { // else nothing is to be changed, wherever it is
                 if (t.cpu_.load(std::memory_order_acquire) != number(p)) {
@@ -1267,9 +1275,9 @@ private:
     }
 
     std::span<processor> processors_;
-    std::atomic<std::uint64_t> tasks_alive_{};
-    sched::balancer<Topology> balancer_;
-    sync::spin_lock<sync::lock_rank::scheduler, Interrupts> changes_lock_;
+    atomic<std::uint64_t> tasks_alive_{};
+    balancer balancer_;
+    sync::spin_lock<sync::lock_rank::scheduler, Interrupts, sync::lock_observer, Atomics> changes_lock_;
     Context& context_;
     Interrupts& interrupts_;
     Cpu& cpu_;

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <exo/base/time.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/sched/policy.hpp>
 #include <exo/sync/lock_observer.hpp>
 #include <exo/trace/counter.hpp>
@@ -22,7 +23,11 @@ enum class task_state : std::uint8_t {
     ended,
 };
 
+template <hal::Atomics Atomics = hal::standard_atomics>
 class task_info {
+    template <class T>
+    using atomic = typename Atomics::template atomic<T>;
+
 public:
     static constexpr std::size_t name_limit = 15; // and a terminating zero, as in Linux's TASK_COMM_LEN
 
@@ -60,7 +65,7 @@ public:
     // What the task belongs to (a thread of proc); not the scheduler's.
     void* owner{};
     // Something wants the task to give up waits that may be given up. Whoever sets it unparks the task.
-    std::atomic<bool> interrupt_pending{};
+    atomic<bool> interrupt_pending{};
     // Sleeping locks that the task holds.
     [[no_unique_address]] sync::held_locks_if_checked locks{};
 
@@ -72,11 +77,11 @@ protected:
 
     char name_[name_limit + 1];
     std::size_t name_length_{};
-    std::atomic<task_state> state_{task_state::created};
-    std::atomic<token> token_{token::none};
-    std::atomic<unsigned> cpu_{};
+    atomic<task_state> state_{task_state::created};
+    atomic<token> token_{token::none};
+    atomic<unsigned> cpu_{};
     arrival arrival_{arrival::created};
-    std::atomic<std::int64_t> run_time_{};
+    atomic<std::int64_t> run_time_{};
     trace::counter<trace::recording> voluntary_switches_;
     trace::counter<trace::recording> involuntary_switches_;
 };

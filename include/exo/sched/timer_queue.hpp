@@ -9,12 +9,14 @@
 #include <exo/base/check.hpp>
 #include <exo/base/time.hpp>
 #include <exo/base/tree.hpp>
+#include <exo/hal/atomics.hpp>
 #include <exo/hal/interrupt_control.hpp>
+#include <exo/sync/lock_observer.hpp>
 #include <exo/sync/spin_lock.hpp>
 
 namespace exo::sched {
 
-template <hal::InterruptControl Interrupts>
+template <hal::InterruptControl Interrupts, hal::Atomics Atomics = hal::standard_atomics>
 class timer_queue {
 public:
     class timer {
@@ -81,7 +83,7 @@ public:
     }
 
 private:
-    sync::spin_lock<sync::lock_rank::timers, Interrupts> lock_;
+    sync::spin_lock<sync::lock_rank::timers, Interrupts, sync::lock_observer, Atomics> lock_;
     tree<timer, &timer::hook_, &timer::deadline_> timers_;
 };
 
