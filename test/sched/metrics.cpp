@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,9 +35,10 @@ queue::parameters fifo(unsigned priority)
 std::set<std::string> tried;
 
 // What the workload that runs in between has moved.
+template <class World = world>
 class meter {
 public:
-    explicit meter(world& w) : source_{w.sched.make_metrics_source()} { registry_.add(source_); }
+    explicit meter(World& w) : source_{w.sched.make_metrics_source()} { registry_.add(source_); }
     std::uint64_t operator[](const std::string& name)
     {
         tried.insert("exo_sched_" + name);
@@ -48,7 +50,7 @@ public:
 
 private:
     trace::registry registry_;
-    world::scheduler::metrics_source source_;
+    typename World::scheduler::metrics_source source_;
 };
 
 // Once the machine has run: from an interrupt, as nothing else wakes a CPU that has halted.
@@ -167,6 +169,56 @@ TEST_CASE("metrics: what passes between CPUs")
     });
     w.run();
     CHECK(moved["migrations_total"] == 0);
+}
+
+namespace {
+
+// A weak compare-exchange may fail for no reason: the next so many do.
+struct unlucky_atomics : hal::standard_atomics {
+    static inline unsigned failures_left = 0;
+    template <class T>
+    struct atomic : std::atomic<T> {
+        using std::atomic<T>::atomic;
+        bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
+                                   std::memory_order failure) noexcept
+        {
+            if (failures_left == 0)
+                return std::atomic<T>::compare_exchange_weak(expected, desired, success, failure);
+            --failures_left;
+            expected = this->load(failure);
+            return false;
+        }
+    };
+};
+
+} // namespace
+
+TEST_CASE("metrics: pushes to an inbox that are made again, and that nothing but waiting helps")
+{
+    using unlucky = sched_test::world<queue, hal::flat_topology<>, unlucky_atomics>;
+    unlucky w{2};
+    meter moved{w};
+    unsigned ran = 0;
+    w.spawn("parent", [&] {
+        for (const unsigned failures : {0, 1, 3, 8}) { // the inbox gives up after eight
+            const auto attempts = moved["inbox_attempts_total"], retries = moved["inbox_retries_total"];
+            const auto contended = moved["inbox_failures_total"];
+            const auto errors = moved["errors_total{severity=\"expected\"}"];
+            auto& child = w.make("child", [&] { ++ran; });
+            child.task_.set_affinity(cpu_set::of(1));
+            unlucky_atomics::failures_left = failures;
+            w.sched.start(child.task_, 1);
+            CHECK(unlucky_atomics::failures_left == 0);
+            const bool in_vain = failures == 8;
+            CHECK(moved["inbox_attempts_total"] - attempts == failures + !in_vain);
+            CHECK(moved["inbox_retries_total"] - retries == failures - in_vain);
+            CHECK(moved["inbox_failures_total"] - contended == in_vain);
+            CHECK(moved["errors_total{severity=\"expected\"}"] - errors == in_vain);
+            w.machine.spend(milliseconds(1));
+        }
+    });
+    w.run();
+    CHECK(ran == 4);
 }
 
 TEST_CASE("metrics: kicks that polling saves")

@@ -14,12 +14,14 @@
 
 namespace sched_test {
 
-template <class Policy, class Topology = exo::hal::flat_topology<>>
+template <class Policy, class Topology = exo::hal::flat_topology<>,
+          exo::hal::Atomics Atomics = exo::hal::standard_atomics>
 class world {
 public:
     struct hooks;
     using cpus = exo::sim::virtual_cpus;
-    using scheduler = exo::sched::scheduler<Policy, Topology, exo::sim::fibers, cpus, cpus, cpus, cpus, cpus, hooks>;
+    using scheduler = exo::sched::scheduler<Policy, Topology, exo::sim::fibers, cpus, cpus, cpus, cpus, cpus, hooks,
+                                            exo::trace::recording, Atomics>;
     using task = typename scheduler::task;
     using entity = typename Policy::entity;
 
