@@ -92,6 +92,7 @@ constexpr unsigned nobody = ~0u;
 constinit std::atomic<unsigned> reporter{nobody}; // the CPU that reports a panic
 constinit local_apic* way_to_others = nullptr;
 constinit std::atomic<unsigned> stopped = 0; // others
+constinit sync::atomic_cpu_set<cpu_set> stopping;
 
 [[noreturn]] void stop()
 {
@@ -101,7 +102,10 @@ constinit std::atomic<unsigned> stopped = 0; // others
 
 [[noreturn]] void stop_for_report()
 {
-    stopped.fetch_add(1);
+    if (const unsigned self = cpu_number(); !stopping.contains(self)) {
+        stopping.add(self);
+        stopped.fetch_add(1);
+    }
     halt_for_good();
 }
 
@@ -156,7 +160,8 @@ void stop_others_by(local_apic& apic) noexcept
 bool stop_if_panicking() noexcept
 {
     const unsigned by = reporter.load();
-    if (by != nobody && by != (way_to_others ? cpu_number() : 0))
+    const unsigned self = way_to_others ? cpu_number() : 0;
+    if (by != nobody && by != self && !stopping.contains(self))
         stop_for_report();
     return by != nobody;
 }

@@ -53,4 +53,5 @@ grep -qa 'CPU 2 of 4 panics, 3 others have stopped' "$work/log" || fail "the log
 for i in 0 1 2 3; do taskset -c $i /test/provoke overflow 0 & done; wait' >/dev/null 2>&1
 expect "status of panics on all CPUs" $? 125
 expect "reports of all" "$(grep -ca 'panic:' "$work/log")" 1
+grep -qa 'panics, 3 others have stopped' "$work/log" || fail "the log does not tell of three others that stopped"
 finish
