@@ -4,6 +4,7 @@
 
 #include <exo/arch/x86_64/instructions.hpp>
 #include <exo/arch/x86_64/paging.hpp>
+#include <exo/arch/x86_64/registers.hpp>
 #include <exo/base/check.hpp>
 #include <exo/base/cpu_set.hpp>
 #include <exo/mm/walk_report.hpp>
@@ -88,6 +89,27 @@ void print_registers(const x86_64::trap_frame& f)
         log("\n");
 }
 
+// The errors in this CPU's banks, if it is in a machine check. An address that is not valid may have no register (SDM
+// volume 3, 16.3.2).
+void print_machine_check(unsigned self)
+{
+    using namespace x86_64;
+    const std::uint64_t global = features().machine_check_banks ? read_msr(msr::mcg_status) : 0;
+    if (!(global & mcg_status::in_progress))
+        return;
+    log("exo: CPU ", decimal{self}, " is in a machine check, status ", hexadecimal{global}, "\n");
+    for (std::uint32_t bank = 0, banks = read_msr(msr::mcg_cap) & 0xff; bank < banks; ++bank) {
+        const std::uint64_t status = read_msr(msr::mc0_status + 4 * bank);
+        const auto read_if = [&](std::uint64_t valid, std::uint32_t first) {
+            return hexadecimal{status & valid ? read_msr(first + 4 * bank) : 0};
+        };
+        if (status & mci_status::valid)
+            log("exo: CPU ", decimal{self}, " bank ", decimal{bank}, " status ", hexadecimal{status}, " address ",
+                read_if(mci_status::addr_valid, msr::mc0_addr), " misc ",
+                read_if(mci_status::misc_valid, msr::mc0_misc), "\n");
+    }
+}
+
 constexpr unsigned nobody = ~0u;
 constinit std::atomic<unsigned> reporter{nobody}; // the CPU that reports a panic
 constinit local_apic* way_to_others = nullptr;
@@ -104,6 +126,7 @@ constinit sync::atomic_cpu_set<cpu_set> stopping;
 {
     if (const unsigned self = cpu_number(); !stopping.contains(self)) {
         stopping.add(self);
+        print_machine_check(self);
         stopped.fetch_add(1);
     }
     halt_for_good();
@@ -121,6 +144,7 @@ void enter_panic()
         log("\nexo: panic while reporting a panic\n");
         stop();
     }
+    print_machine_check(self);
     if (!way_to_others)
         return;
     way_to_others->send({.how = x86_64::interprocessor_interrupt::delivery::nmi,

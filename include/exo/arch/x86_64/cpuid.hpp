@@ -18,6 +18,7 @@ struct cpu_features {
     bool gibibyte_pages{};
     bool syscall{};
     bool machine_check{};
+    bool machine_check_banks{};
     bool global_pages{};
     bool fxsave{};
     bool xsave{};
@@ -85,6 +86,7 @@ struct cpu_features {
         f.signature = one.eax;
         f.machine_check = bit(one.edx, 7);
         f.global_pages = bit(one.edx, 13);
+        f.machine_check_banks = bit(one.edx, 14);
         f.fxsave = bit(one.edx, 24);
         f.pcid = bit(one.ecx, 17);
         f.x2apic = bit(one.ecx, 21);

@@ -29,6 +29,11 @@ inline constexpr std::uint64_t smap = 1u << 21;
 
 namespace msr {
 inline constexpr std::uint32_t apic_base = 0x1b;
+inline constexpr std::uint32_t mcg_cap = 0x179;
+inline constexpr std::uint32_t mcg_status = 0x17a;
+inline constexpr std::uint32_t mc0_status = 0x401; // bank 0's; each further bank's are 4 higher
+inline constexpr std::uint32_t mc0_addr = 0x402;
+inline constexpr std::uint32_t mc0_misc = 0x403;
 inline constexpr std::uint32_t tsc_deadline = 0x6e0;
 inline constexpr std::uint32_t efer = 0xc0000080;
 inline constexpr std::uint32_t star = 0xc0000081;
@@ -39,6 +44,16 @@ inline constexpr std::uint32_t fs_base = 0xc0000100;
 inline constexpr std::uint32_t gs_base = 0xc0000101;
 inline constexpr std::uint32_t kernel_gs_base = 0xc0000102;
 } // namespace msr
+
+namespace mcg_status {
+inline constexpr std::uint64_t in_progress = 1u << 2;
+} // namespace mcg_status
+
+namespace mci_status {
+inline constexpr std::uint64_t addr_valid = std::uint64_t{1} << 58;
+inline constexpr std::uint64_t misc_valid = std::uint64_t{1} << 59;
+inline constexpr std::uint64_t valid = std::uint64_t{1} << 63;
+} // namespace mci_status
 
 namespace efer {
 inline constexpr std::uint64_t syscall = 1u << 0;
