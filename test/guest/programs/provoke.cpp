@@ -1,21 +1,38 @@
 // Has a kernel that was started with `provoke` misbehave (boot/provoke.hpp): read, write or call an address, use up its
 // stack, spin with interrupts off, or interrupt a CPU by an NMI. Arguments: the action; the address, or `data` or `code`
 // for some of this program's own, or for how many cycles, or which CPU, in hexadecimal; and how often, once if left out.
+// With the one argument `enter` it enters the kernel over and over, for something to be provoked on the way: GS leads
+// to memory of its own.
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace {
 
 volatile uint64_t own_data = 5;
 void own_code() { asm volatile(""); }
 
+[[noreturn]] void enter_for_ever()
+{
+    constexpr int set_gs = 0x1001;
+    static uint64_t where_gs_leads[64]; // zero, as if this was CPU 0
+    where_gs_leads[63] = 1;
+    syscall(SYS_arch_prctl, set_gs, where_gs_leads);
+    puts("entering");
+    for (;;)
+        syscall(SYS_getppid);
+}
+
 } // namespace
 
 int main(int argc, char** argv)
 {
+    if (argc == 2 && strcmp(argv[1], "enter") == 0)
+        enter_for_ever();
     if (argc < 3)
         return 2;
     const char* const actions[] = {"read", "write", "call", "overflow", "spin", "nmi"};
