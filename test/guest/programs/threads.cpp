@@ -535,27 +535,31 @@ void names_and_schedules()
     printf("the process used what its threads did: %d\n", microseconds(all) - microseconds(one) >= 90'000);
 }
 
-// Where GS leads is each thread's own, through switches, signals and forks.
-void bases_of_gs()
+long gs()
 {
-    static constexpr int set_gs = 0x1001, get_gs = 0x1004;
-    static const auto gs = [] {
-        long value;
-        asm volatile("movq %%gs:0, %0" : "=r"(value));
-        return value;
-    };
-    static const auto base = [] {
-        long value = -1;
-        syscall(SYS_arch_prctl, get_gs, &value);
-        return value;
-    };
-    printf("GS at first: %ld\n", base());
+    long value;
+    asm volatile("movq %%gs:0, %0" : "=r"(value));
+    return value;
+}
+long base_of_gs()
+{
+    constexpr int get_gs = 0x1004;
+    long value = -1;
+    syscall(SYS_arch_prctl, get_gs, &value);
+    return value;
+}
+
+// Where GS leads is each thread's own, through switches, signals, forks and execve, and nowhere before it is set.
+void bases_of_gs(const char* self)
+{
+    static constexpr int set_gs = 0x1001;
+    printf("GS at first: %ld\n", base_of_gs());
     static long places[2]{7, 8};
     static volatile int right[2];
     const auto worker = [](int which) {
         syscall(SYS_arch_prctl, set_gs, &places[which]);
         for (int i = 0; i < 300; ++i) {
-            right[which] = right[which] + (gs() == 7 + which && base() == reinterpret_cast<long>(&places[which]));
+            right[which] = right[which] + (gs() == 7 + which && base_of_gs() == reinterpret_cast<long>(&places[which]));
             sched_yield();
         }
     };
@@ -563,10 +567,14 @@ void bases_of_gs()
     auto second = [worker] { worker(1); };
     const pthread_t a = start(first), b = start(second);
     pthread_join(a, nullptr), pthread_join(b, nullptr);
-    printf("GS of two threads: %d %d, here %ld\n", right[0], right[1], base());
+    printf("GS of two threads: %d %d, here %ld\n", right[0], right[1], base_of_gs());
+    printf("GS beside them: signal %d\n", WTERMSIG(in_child([] { printf("leads to %ld\n", gs()); })));
     syscall(SYS_arch_prctl, set_gs, &places[1]);
     printf("GS in a child: %x\n", static_cast<unsigned>(in_child([] { printf("child: %ld\n", gs()); })));
-    in_thread([] { printf("GS in a thread that is made: %d\n", base() == reinterpret_cast<long>(&places[1])); });
+    in_thread([] { printf("GS in a thread that is made: %d\n", base_of_gs() == reinterpret_cast<long>(&places[1])); });
+    printf("GS in a program that is executed: signal %d\n", WTERMSIG(in_child([self] {
+               execl(self, self, "gs", nullptr);
+           })));
     show("GS in the kernel's half", syscall(SYS_arch_prctl, set_gs, 0xffff'8000'0000'0000));
     printf("GS stays: %ld\n", gs());
 }
@@ -682,6 +690,12 @@ int main(int count, char** arguments)
                id_of_thread() == getpid(), of_status("Threads:"));
         return 6;
     }
+    if (count == 2 && strcmp(arguments[1], "gs") == 0) {
+        printf("executed: GS at first %ld\n", base_of_gs());
+        fflush(stdout);
+        printf("executed: GS leads to %ld\n", gs());
+        return 0;
+    }
     setvbuf(stdout, nullptr, _IOFBF, 1 << 16);
     waiting_for_each_other();
     destructors_and_cancellation();
@@ -690,6 +704,6 @@ int main(int count, char** arguments)
     signals();
     processes(arguments[0]);
     names_and_schedules();
-    bases_of_gs();
+    bases_of_gs(arguments[0]);
     raw_calls();
 }
