@@ -39,6 +39,20 @@ unsigned stack_of(unsigned vector)
     }
 }
 
+// Every error of every bank is to be told, and none from before (SDM volume 3, 16.8).
+void enable_machine_checks()
+{
+    using namespace x86_64;
+    const std::uint64_t capabilities = read_msr(msr::mcg_cap);
+    if (capabilities & mcg_cap::has_control)
+        write_msr(msr::mcg_control, ~std::uint64_t{0});
+    for (std::uint32_t bank = 0; bank < (capabilities & mcg_cap::banks); ++bank) {
+        if (bank != 0 || found.family() != 6 || found.model() >= 0x1a) // there firmware has set it up
+            write_msr(msr::mc0_control + 4 * bank, ~std::uint64_t{0});
+        write_msr(msr::mc0_status + 4 * bank, 0);
+    }
+}
+
 } // namespace
 
 const x86_64::cpu_features& features() noexcept
@@ -68,6 +82,8 @@ void set_cpu_count(unsigned count) noexcept
 
 void enable_features() noexcept
 {
+    if (found.machine_check_banks)
+        enable_machine_checks();
     std::uint64_t bits = x86_64::read_cr4() | x86_64::cr4::fxsave | x86_64::cr4::simd_exceptions;
     bits |= found.machine_check ? x86_64::cr4::machine_check : 0;
     bits |= found.global_pages ? x86_64::cr4::global_pages : 0;

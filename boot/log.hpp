@@ -24,8 +24,8 @@ struct console_sink {
     void write(std::string_view text) noexcept { serial_port{x86_64::port_registers{console_port}}.write(text); }
 };
 
-// While one lives, no other CPU writes to the log. Whoever has waited for longer than a line takes writes all the same:
-// the other may have died in the middle.
+// While one lives, no other CPU writes to the log. Whoever has waited for longer than a line takes has the turn all the
+// same: the other may have died in the middle.
 class [[nodiscard]] log_turn {
 public:
     log_turn() noexcept : interrupts_on_{(x86_64::read_flags() & x86_64::rflags::interrupt) != 0}
@@ -33,15 +33,14 @@ public:
         constexpr std::uint64_t patience = std::uint64_t{1} << 31; // of the time-stamp counter: about a second
         x86_64::disable_interrupts();
         const std::uint64_t since = x86_64::read_tsc();
-        while (!(mine_ = !taken_.test_and_set(std::memory_order_acquire)) && x86_64::read_tsc() - since < patience)
+        while (taken_.test_and_set(std::memory_order_acquire) && x86_64::read_tsc() - since < patience)
             __builtin_ia32_pause();
     }
     log_turn(const log_turn&) = delete;
     log_turn& operator=(const log_turn&) = delete;
     ~log_turn()
     {
-        if (mine_)
-            taken_.clear(std::memory_order_release);
+        taken_.clear(std::memory_order_release);
         if (interrupts_on_)
             x86_64::enable_interrupts();
     }
@@ -49,7 +48,6 @@ public:
 private:
     static inline constinit std::atomic_flag taken_{};
     bool interrupts_on_;
-    bool mine_{};
 };
 
 struct log_sink {

@@ -89,32 +89,54 @@ void print_registers(const x86_64::trap_frame& f)
         log("\n");
 }
 
-// The errors in this CPU's banks, if it is in a machine check. An address that is not valid may have no register (SDM
-// volume 3, 16.3.2).
-void print_machine_check(unsigned self)
-{
-    using namespace x86_64;
-    const std::uint64_t global = features().machine_check_banks ? read_msr(msr::mcg_status) : 0;
-    if (!(global & mcg_status::in_progress))
-        return;
-    log("exo: CPU ", decimal{self}, " is in a machine check, status ", hexadecimal{global}, "\n");
-    for (std::uint32_t bank = 0, banks = read_msr(msr::mcg_cap) & 0xff; bank < banks; ++bank) {
-        const std::uint64_t status = read_msr(msr::mc0_status + 4 * bank);
-        const auto read_if = [&](std::uint64_t valid, std::uint32_t first) {
-            return hexadecimal{status & valid ? read_msr(first + 4 * bank) : 0};
-        };
-        if (status & mci_status::valid)
-            log("exo: CPU ", decimal{self}, " bank ", decimal{bank}, " status ", hexadecimal{status}, " address ",
-                read_if(mci_status::addr_valid, msr::mc0_addr), " misc ",
-                read_if(mci_status::misc_valid, msr::mc0_misc), "\n");
-    }
-}
-
 constexpr unsigned nobody = ~0u;
 constinit std::atomic<unsigned> reporter{nobody}; // the CPU that reports a panic
 constinit local_apic* way_to_others = nullptr;
-constinit std::atomic<unsigned> stopped = 0; // others
-constinit sync::atomic_cpu_set<cpu_set> stopping;
+constinit sync::atomic_cpu_set<cpu_set> stopped; // others
+unsigned count_stopped() { return stopped.among(cpu_set::first(cpu_count())).size(); }
+
+// What the machine-check registers of a CPU said when it panicked or was stopped (SDM volume 3, 16.3): of the banks
+// with an error, the first with one that was not corrected, else the first.
+struct machine_check {
+    std::uint64_t global, error, address, misc;
+    unsigned bank;
+};
+constinit machine_check machine_checks[cpu_set::limit]{};
+
+// On the way to a halt: without a word.
+void record_machine_check(machine_check& found)
+{
+    using namespace x86_64;
+    found.global = features().machine_check_banks ? read_msr(msr::mcg_status) : 0;
+    if (!(found.global & mcg_status::in_progress))
+        return;
+    for (std::uint32_t bank = 0, banks = read_msr(msr::mcg_cap) & mcg_cap::banks; bank < banks; ++bank) {
+        const std::uint64_t error = read_msr(msr::mc0_status + 4 * bank);
+        if (!(error & mci_status::valid) ||
+            (found.error & mci_status::valid && (found.error | ~error) & mci_status::uncorrected))
+            continue;
+        found.bank = bank;
+        found.error = error;
+        found.address = error & mci_status::addr_valid ? read_msr(msr::mc0_addr + 4 * bank) : 0;
+        found.misc = error & mci_status::misc_valid ? read_msr(msr::mc0_misc + 4 * bank) : 0;
+    }
+}
+void print_machine_checks()
+{
+    using namespace x86_64;
+    for (unsigned cpu = 0; cpu < cpu_set::limit; ++cpu) {
+        const machine_check& found = machine_checks[cpu];
+        if (!(found.global & mcg_status::in_progress) || !(stopped.contains(cpu) || cpu == reporter.load()))
+            continue;
+        log("\nexo: CPU ", decimal{cpu}, " is in a machine check, status ", hexadecimal{found.global});
+        if (found.error & mci_status::valid)
+            log(", bank ", decimal{found.bank}, " ", hexadecimal{found.error});
+        if (found.error & mci_status::addr_valid)
+            log(", address ", hexadecimal{found.address});
+        if (found.error & mci_status::misc_valid)
+            log(", misc ", hexadecimal{found.misc});
+    }
+}
 
 [[noreturn]] void stop()
 {
@@ -122,13 +144,12 @@ constinit sync::atomic_cpu_set<cpu_set> stopping;
     halt_for_good();
 }
 
+// Whatever interrupts it comes here too, and does the same.
 [[noreturn]] void stop_for_report()
 {
-    if (const unsigned self = cpu_number(); !stopping.contains(self)) {
-        stopping.add(self);
-        print_machine_check(self);
-        stopped.fetch_add(1);
-    }
+    const unsigned self = cpu_number();
+    record_machine_check(machine_checks[self]);
+    stopped.add(self);
     halt_for_good();
 }
 
@@ -144,17 +165,18 @@ void enter_panic()
         log("\nexo: panic while reporting a panic\n");
         stop();
     }
-    print_machine_check(self);
+    record_machine_check(machine_checks[self]);
     if (!way_to_others)
-        return;
+        return print_machine_checks();
     way_to_others->send({.how = x86_64::interprocessor_interrupt::delivery::nmi,
                          .whom = x86_64::interprocessor_interrupt::destination::all_others});
     constexpr std::uint64_t patience = std::uint64_t{1} << 31; // of the time-stamp counter: about a second
     const std::uint64_t since = x86_64::read_tsc();
-    while (stopped.load() + 1 < cpu_count() && x86_64::read_tsc() - since < patience)
+    while (count_stopped() + 1 < cpu_count() && x86_64::read_tsc() - since < patience)
         __builtin_ia32_pause();
-    log("\nexo: CPU ", decimal{self}, " of ", decimal{cpu_count()}, " panics, ", decimal{stopped.load()},
+    log("\nexo: CPU ", decimal{self}, " of ", decimal{cpu_count()}, " panics, ", decimal{count_stopped()},
         " others have stopped");
+    print_machine_checks();
 }
 
 // Tells of the registers and calls that led to a trap.
@@ -185,7 +207,7 @@ bool stop_if_panicking() noexcept
 {
     const unsigned by = reporter.load();
     const unsigned self = way_to_others ? cpu_number() : 0;
-    if (by != nobody && by != self && !stopping.contains(self))
+    if (by != nobody && by != self)
         stop_for_report();
     return by != nobody;
 }

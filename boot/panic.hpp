@@ -19,8 +19,7 @@ inline constexpr std::uint8_t exit_done = 0, exit_panic = 1;
 
 // From here on there are other CPUs, which a panic stops by an NMI first.
 void stop_others_by(local_apic& apic) noexcept;
-// For NMIs. If another CPU has panicked this one halts for good; true if this one has, or is about to halt, and is not
-// to be disturbed.
+// For NMIs. If another CPU has panicked this one halts for good; true if this one has, and is not to be disturbed.
 [[nodiscard]] bool stop_if_panicking() noexcept;
 [[noreturn]] void halt_for_good() noexcept;
 

@@ -19,8 +19,8 @@ void own_code() { asm volatile(""); }
 [[noreturn]] void enter_for_ever()
 {
     constexpr int set_gs = 0x1001;
-    static uint64_t where_gs_leads[64]; // zero, as if this was CPU 0
-    where_gs_leads[63] = 1;
+    static uint64_t where_gs_leads[64]; // zero where the kernel has the number of the CPU, which is another
+    where_gs_leads[63] = 1;             // there when the kernel reads it
     syscall(SYS_arch_prctl, set_gs, where_gs_leads);
     puts("entering");
     for (;;)

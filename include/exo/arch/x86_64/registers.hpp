@@ -31,7 +31,9 @@ namespace msr {
 inline constexpr std::uint32_t apic_base = 0x1b;
 inline constexpr std::uint32_t mcg_cap = 0x179;
 inline constexpr std::uint32_t mcg_status = 0x17a;
-inline constexpr std::uint32_t mc0_status = 0x401; // bank 0's; each further bank's are 4 higher
+inline constexpr std::uint32_t mcg_control = 0x17b;
+inline constexpr std::uint32_t mc0_control = 0x400; // bank 0's; each further bank's are 4 higher
+inline constexpr std::uint32_t mc0_status = 0x401;
 inline constexpr std::uint32_t mc0_addr = 0x402;
 inline constexpr std::uint32_t mc0_misc = 0x403;
 inline constexpr std::uint32_t tsc_deadline = 0x6e0;
@@ -45,6 +47,11 @@ inline constexpr std::uint32_t gs_base = 0xc0000101;
 inline constexpr std::uint32_t kernel_gs_base = 0xc0000102;
 } // namespace msr
 
+namespace mcg_cap {
+inline constexpr std::uint64_t banks = 0xff;
+inline constexpr std::uint64_t has_control = 1u << 8;
+} // namespace mcg_cap
+
 namespace mcg_status {
 inline constexpr std::uint64_t in_progress = 1u << 2;
 } // namespace mcg_status
@@ -52,6 +59,7 @@ inline constexpr std::uint64_t in_progress = 1u << 2;
 namespace mci_status {
 inline constexpr std::uint64_t addr_valid = std::uint64_t{1} << 58;
 inline constexpr std::uint64_t misc_valid = std::uint64_t{1} << 59;
+inline constexpr std::uint64_t uncorrected = std::uint64_t{1} << 61;
 inline constexpr std::uint64_t valid = std::uint64_t{1} << 63;
 } // namespace mci_status
 
