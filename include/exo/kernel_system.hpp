@@ -203,7 +203,7 @@ public:
     struct turn {
         sched::turn_start start;
         proc::process_id id{};
-        char name[sched::task_info<>::name_limit + 1]{}; // and zeros
+        char name[sched::name_limit + 1]{}; // and zeros
     };
     using turn_ring = trace::event_ring<turn, 512>;
 

@@ -546,6 +546,10 @@ struct interrupted {
                 return expected = value_, false;
             return value_ = desired, true;
         }
+        bool compare_exchange_strong(T& expected, T desired, std::memory_order s, std::memory_order f) noexcept
+        {
+            return compare_exchange_weak(expected, desired, s, f);
+        }
 
     private:
         T value_;

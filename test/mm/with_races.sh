@@ -35,6 +35,21 @@ races=(
     'sync/mutex.hpp|s/return !held_.exchange(true, std::memory_order_acquire)/return !held_.load() \&\& (held_.store(true, std::memory_order_relaxed), true)/|a mutex is taken in two steps'
     'sync/seqlock.hpp|s/return begin % 2 == 0 \&\& /return /|a sequence lock is read while it is written'
     'sync/inbox.hpp|s/newest_.exchange(nullptr, std::memory_order_acquire)/newest_.load(); newest_.store(nullptr, std::memory_order_release)/|an inbox is emptied in two steps'
+    'sched/scheduler.hpp|/unsigned place_for(/,/^    }/s/if (t.on_cpu_.load(.*))$/if (false)/|a thread that is on its stack still is sent to another CPU'
+    'sched/scheduler.hpp|s/hooks_.switching(.*);$/&previous->on_cpu_.store(false, std::memory_order_release);/|a thread is said to be off its stack before it is'
+    'sched/scheduler.hpp|s/if (t.token_.exchange(task::token::set, .*) != task::token::parked)$/const auto was = t.token_.load(); t.token_.store(task::token::set, std::memory_order_relaxed); if (was != task::token::parked)/|a thread is woken in two steps'
+    'sched/scheduler.hpp|/void interrupt(/,/^    }/s/kick(p, there)/;/|a thread that is wanted is not interrupted where it runs'
+    'sched/scheduler.hpp|s/if (homeless \&\& /if (false \&\& /|a thread that may not stay is sent nowhere'
+    'sched/scheduler.hpp|/void take_over_change(/,/^    }/s/if (t.cpu_.load(.*) != number(p)) {$/if (false) {/|a change does not follow the thread that it is for'
+    'sched/scheduler.hpp|/bool accept(/,/^    }/s/if (t.changed_.load(.*))$/if (false)/|a thread comes to a CPU without its change'
+    'sched/scheduler.hpp|/void ask_for_work(/,/^    }/s/if (p.requesting_.load(.*))$/if (false)/|a CPU asks for work twice at once'
+    'sched/scheduler.hpp|s/^ *thief.requesting_.store(false, .*$//|a CPU asks for work once and never again'
+    'sched/scheduler.hpp|/loot movable_to(/,/^    }/s/if (wanted \&\& t.affinity_.contains(cpu)) {$/if (wanted) {/|a thread is stolen that is bound'
+    'sched/scheduler.hpp|s/const bool rung = p.bell_.stop_listening();/const bool rung = (p.bell_.stop_listening(), false);/|a CPU that polls halts though it was rung for'
+    'sched/inheriting_mutex.hpp|s/(lock_.contended() ? contended : 0), /0, /|a lock that is handed over forgets who waits'
+    'sched/inheriting_mutex.hpp|/bool try_acquire(/,/^    }/{s/return owner_.compare_exchange_strong(.*/return owner_.load() == 0 \&\& (owner_.store(word(self), std::memory_order_relaxed), true);/;s/^ *std::memory_order_relaxed);$//}|a lock is taken in two steps'
+    'sched/inheritance.hpp|/static bool wait(/,/^    }/s/^ *update(&owner, changed);$//|who holds a lock inherits nothing'
+    'sched/change_notice.hpp|s/if (at_.compare_exchange_strong(seen, state::none, .*))$/at_.store(state::none, std::memory_order_release); if (true)/|a notice is put away in two steps'
 )
 
 rm -rf "$work"
@@ -43,7 +58,7 @@ mkdir -p "$work"
 
 # survives INCLUDE ROOM: whether all scenarios of the room pass with the headers in INCLUDE.
 survives() {
-    "${cxx[@]}" -I"$1" -I"$source/test" "$source/test/$2/explored.cpp" "$work/main.o" -o "$work/test" 2>"$work/errors" || {
+    "${cxx[@]}" -I"$1" -I"$source/test" "$source/test/$2"/explored*.cpp "$work/main.o" -o "$work/test" 2>"$work/errors" || {
         cat "$work/errors"
         exit 2
     }
@@ -53,7 +68,7 @@ survives() {
     return "$status"
 }
 
-for room in mm sync; do
+for room in mm sync sched; do
     survives "$source/include" $room || {
         cat "$work/output"
         echo "the scenarios fail as they are"

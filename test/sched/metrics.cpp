@@ -193,7 +193,7 @@ struct unlucky_atomics : hal::standard_atomics {
 
 } // namespace
 
-TEST_CASE("metrics: pushes to an inbox that are made again, and that nothing but waiting helps")
+TEST_CASE("metrics: pushes to an inbox that are tried again, and that give up their compare-exchange")
 {
     using unlucky = sched_test::world<queue, hal::flat_topology<>, unlucky_atomics>;
     unlucky w{2};

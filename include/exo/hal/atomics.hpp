@@ -8,7 +8,8 @@
 //    may let the others go first.
 //  - back_off(n) changes nothing either: it lets about n times the time of a cache miss pass, so that others finish what
 //    the caller would disturb. It waits for nobody.
-//  - Code written over one Atomics reads and writes what several CPUs use at once through it alone.
+//  - Code written over one Atomics reads and writes what several CPUs use at once through it alone; but for counts that
+//    order nothing (trace/counter.hpp), and snapshots of them.
 
 #pragma once
 
@@ -25,6 +26,7 @@ concept Atomics = requires(typename T::template atomic<void*>& a, void*& expecte
     { a.store(expected, order) } noexcept -> std::same_as<void>;
     { a.exchange(expected, order) } noexcept -> std::same_as<void*>;
     { a.compare_exchange_weak(expected, expected, order, order) } noexcept -> std::same_as<bool>;
+    { a.compare_exchange_strong(expected, expected, order, order) } noexcept -> std::same_as<bool>;
     { n.fetch_add(1, order) } noexcept -> std::same_as<std::uint64_t>;
     { n.fetch_sub(1, order) } noexcept -> std::same_as<std::uint64_t>;
     { n.fetch_or(1, order) } noexcept -> std::same_as<std::uint64_t>;

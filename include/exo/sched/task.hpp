@@ -23,14 +23,14 @@ enum class task_state : std::uint8_t {
     ended,
 };
 
+inline constexpr std::size_t name_limit = 15; // and a terminating zero, as in Linux's TASK_COMM_LEN
+
 template <hal::Atomics Atomics = hal::standard_atomics>
 class task_info {
     template <class T>
     using atomic = typename Atomics::template atomic<T>;
 
 public:
-    static constexpr std::size_t name_limit = 15; // and a terminating zero, as in Linux's TASK_COMM_LEN
-
     task_info(const task_info&) = delete;
     task_info& operator=(const task_info&) = delete;
 

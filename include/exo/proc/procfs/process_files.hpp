@@ -31,7 +31,7 @@ struct process_facts {
     process_id parent{};
     process_id group{};
     process_id session{};
-    char name[sched::task_info<>::name_limit + 1]{};
+    char name[sched::name_limit + 1]{};
     char state{};
     std::string_view state_name{};
     signal exit_signal{};
