@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <memory>
 #include <optional>
 #include <random>
 
@@ -12,6 +11,8 @@
 #include <exo/drivers/time_source.hpp>
 #include <exo/drivers/wrapping_counter.hpp>
 #include <exo/sim/explored_atomics.hpp>
+
+#include <exploring.hpp>
 
 #include "device_model.hpp"
 
@@ -353,8 +354,8 @@ struct read_at_once : sim::scenario {
         for (unsigned i = 0; i < (thread == 0 ? 6u : 2u); ++i) {
             const std::uint64_t before = latest.load(std::memory_order_relaxed);
             const std::uint64_t now = counter();
-            sim::explorer::here()->require(now >= before, "the counter went backward between CPUs");
-            sim::explorer::here()->require(now < ticks.load(std::memory_order_relaxed), "the counter is ahead");
+            require(now >= before, "the counter went backward between CPUs");
+            require(now < ticks.load(std::memory_order_relaxed), "the counter is ahead");
             if (now > latest.load(std::memory_order_relaxed))
                 latest.store(now, std::memory_order_seq_cst);
         }
@@ -372,10 +373,7 @@ struct read_at_once : sim::scenario {
 
 TEST_CASE("explored: a counter that wraps while two CPUs read it goes forward, and at its pace")
 {
-    sim::explorer explored{[] { return std::make_unique<read_at_once>(); }};
-    const auto found = explored.explore(3, 1);
-    INFO(found.report());
-    CHECK((!found.failed() && found.complete));
+    CHECK_CLEAN(explore<read_at_once>(3, 1));
 }
 
 TEST_CASE("the clock reads time-stamp counters where they are constant and in step, or there is nothing else")

@@ -2,12 +2,12 @@
 
 #include <array>
 #include <map>
-#include <memory>
 #include <vector>
 
 #include <exo/drivers/processor_startup.hpp>
 #include <exo/sim/explored_atomics.hpp>
-#include <exo/sim/explorer.hpp>
+
+#include <exploring.hpp>
 
 using namespace exo;
 
@@ -103,9 +103,9 @@ struct coming : sim::scenario {
         for (unsigned i = 0; i < others; ++i) {
             const auto& p = processors[i];
             const bool runs = settled[i] == drivers::starting_processor<atomics>::phase::has_come;
-            sim::explorer::here()->require(p.state() == settled[i], "a CPU changes after it was counted");
-            sim::explorer::here()->require(taken[i] == runs, "a CPU is given up and runs, or counts and has halted");
-            sim::explorer::here()->require(p.in_step(), "a CPU in step is found out of step");
+            require(p.state() == settled[i], "a CPU changes after it was counted");
+            require(taken[i] == runs, "a CPU is given up and runs, or counts and has halted");
+            require(p.in_step(), "a CPU in step is found out of step");
         }
     }
 
@@ -216,9 +216,5 @@ TEST_CASE("the page to start in is whole, below 640 KiB, and not the first")
 
 TEST_CASE("explored: a CPU that comes as it is given up either runs or halts, and both sides know which")
 {
-    sim::explorer explored{[] { return std::make_unique<coming>(); }};
-    const auto found = explored.explore(2, 2);
-    INFO(found.report());
-    CHECK(!found.failed());
-    CHECK(found.complete);
+    CHECK_CLEAN(explore<coming>(2, 2));
 }

@@ -9,29 +9,6 @@ using namespace explored_test;
 
 namespace {
 
-template <class Scenario>
-sim::explorer exploring()
-{
-    return sim::explorer{[] { return std::make_unique<Scenario>(); }};
-}
-// All schedules with few interruptions, and some with many.
-template <class Scenario>
-sim::finding explore(unsigned interruptions)
-{
-    auto explored = exploring<Scenario>();
-    auto found = explored.explore(interruptions, 1);
-    if (const auto sampled = explored.sample(1, 300); !found.failed() && sampled.failed())
-        return sampled;
-    return found;
-}
-
-#define CHECK_CLEAN(...)                              \
-    do {                                              \
-        const auto found_ = __VA_ARGS__;              \
-        INFO(found_.report());                        \
-        CHECK((!found_.failed() && found_.complete)); \
-    } while (false)
-
 // What must not go unnoticed.
 
 struct without_calls : sound {
@@ -888,142 +865,143 @@ struct shrink_and_exit : shrink_under_user {
 
 TEST_CASE("Spaces that un-share the same tables at once each have their own")
 {
-    CHECK_CLEAN(explore<write_one_page<2>>(2));
-    CHECK_CLEAN(explore<write_one_page<3>>(1));
-    CHECK_CLEAN(explore<write_two_pages>(2));
-    CHECK_CLEAN(explore<protect_and_write>(2));
+    CHECK_CLEAN(explore<write_one_page<2>>(2, 1));
+    CHECK_CLEAN(explore<write_one_page<3>>(1, 1));
+    CHECK_CLEAN(explore<write_two_pages>(2, 1));
+    CHECK_CLEAN(explore<protect_and_write>(2, 1));
 }
 
 TEST_CASE("Tables outlive the exit of one of their users, and no longer")
 {
-    CHECK_CLEAN(explore<write_and_exit<>>(3));
-    CHECK_CLEAN(explore<exit_and_exit<>>(3));
-    CHECK_CLEAN(explore<write_exit_write>(1));
+    CHECK_CLEAN(explore<write_and_exit<>>(3, 1));
+    CHECK_CLEAN(explore<exit_and_exit<>>(3, 1));
+    CHECK_CLEAN(explore<write_exit_write>(1, 1));
 }
 
 TEST_CASE("Unmapping in one space takes nothing from another that shares its tables")
 {
-    CHECK_CLEAN(explore<unmap_and_access<>>(2));
-    CHECK_CLEAN(explore<unmap_all_and_write>(2));
-    CHECK_CLEAN(explore<discard_and_write>(2));
+    CHECK_CLEAN(explore<unmap_and_access<>>(2, 1));
+    CHECK_CLEAN(explore<unmap_all_and_write>(2, 1));
+    CHECK_CLEAN(explore<discard_and_write>(2, 1));
 }
 
 TEST_CASE("Faults of two threads of one space lose nothing, whether both are in one page or not")
 {
-    CHECK_CLEAN(explore<fault_and_fault<false, true>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<false, false>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<true, true>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<true, false>>(2));
-    CHECK_CLEAN(explore<fault_and_fault_and_exit<false>>(1));
-    CHECK_CLEAN(explore<fault_and_fault_and_exit<true>>(2));
-    CHECK_CLEAN(explore<copy_and_look<sound>>(2));
-    CHECK_CLEAN(explore<copy_and_look<on_riscv>>(2));
-    CHECK_CLEAN(explore<unmap_and_fault<>>(2));
+    CHECK_CLEAN(explore<fault_and_fault<false, true>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<false, false>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<true, true>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<true, false>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault_and_exit<false>>(1, 1));
+    CHECK_CLEAN(explore<fault_and_fault_and_exit<true>>(2, 1));
+    CHECK_CLEAN(explore<copy_and_look<sound>>(2, 1));
+    CHECK_CLEAN(explore<copy_and_look<on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<unmap_and_fault<>>(2, 1));
 }
 
 TEST_CASE("A fork takes one moment of a space that is being written")
 {
-    CHECK_CLEAN(explore<fork_and_write<>>(2));
-    CHECK_CLEAN(explore<fork_and_write<sound, false>>(2));
-    CHECK_CLEAN(explore<fork_and_fork<>>(2));
+    CHECK_CLEAN(explore<fork_and_write<>>(2, 1));
+    CHECK_CLEAN(explore<fork_and_write<sound, false>>(2, 1));
+    CHECK_CLEAN(explore<fork_and_fork<>>(2, 1));
 }
 
 TEST_CASE("Of two faults at once in a large page both get it, or both single pages")
 {
-    CHECK_CLEAN(explore<fill_large_at_once<large>>(2));
-    CHECK_CLEAN(explore<fill_large_at_once<two_large>>(2));
-    CHECK_CLEAN(explore<fill_large_at_once<large_on_riscv>>(2));
-    CHECK_CLEAN(explore<unmap_and_fault<large>>(2));
+    CHECK_CLEAN(explore<fill_large_at_once<large>>(2, 1));
+    CHECK_CLEAN(explore<fill_large_at_once<two_large>>(2, 1));
+    CHECK_CLEAN(explore<fill_large_at_once<large_on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<unmap_and_fault<large>>(2, 1));
 }
 
 TEST_CASE("A large page that is split loses no write, and nobody remembers it in two sizes")
 {
-    CHECK_CLEAN(explore<split_under_user<large, true>>(2));
-    CHECK_CLEAN(explore<split_under_user<large, false>>(2));
-    CHECK_CLEAN(explore<split_under_user<large_on_riscv, true>>(2));
-    CHECK_CLEAN(explore<split_under_user<large_on_riscv, false>>(2));
+    CHECK_CLEAN(explore<split_under_user<large, true>>(2, 1));
+    CHECK_CLEAN(explore<split_under_user<large, false>>(2, 1));
+    CHECK_CLEAN(explore<split_under_user<large_on_riscv, true>>(2, 1));
+    CHECK_CLEAN(explore<split_under_user<large_on_riscv, false>>(2, 1));
 }
 
 TEST_CASE("Spaces share a large page, and each writes to pages of its own")
 {
-    CHECK_CLEAN(explore<fork_and_write<large>>(2));
-    CHECK_CLEAN(explore<fork_and_write<large_on_riscv>>(2));
-    CHECK_CLEAN(explore<fork_and_fork<large>>(2));
-    CHECK_CLEAN(explore<write_one_page<2, large>>(2));
-    CHECK_CLEAN(explore<write_one_page<2, large_on_riscv>>(2));
-    CHECK_CLEAN(explore<unmap_and_access<large>>(2));
-    CHECK_CLEAN(explore<unmap_and_access<large_on_riscv>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<true, false, large>>(2));
+    CHECK_CLEAN(explore<fork_and_write<large>>(2, 1));
+    CHECK_CLEAN(explore<fork_and_write<large_on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fork_and_fork<large>>(2, 1));
+    CHECK_CLEAN(explore<write_one_page<2, large>>(2, 1));
+    CHECK_CLEAN(explore<write_one_page<2, large_on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<unmap_and_access<large>>(2, 1));
+    CHECK_CLEAN(explore<unmap_and_access<large_on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<true, false, large>>(2, 1));
 }
 
 TEST_CASE("The last user of what was a shared large page has its single pages, and once")
 {
-    CHECK_CLEAN(explore<write_twice_and_exit<large>>(2));
-    CHECK_CLEAN(explore<write_twice_and_exit<large_on_riscv>>(2));
-    CHECK_CLEAN(explore<come_apart_at_once<large>>(1));
-    CHECK_CLEAN(explore<come_apart_at_once<large_on_riscv>>(1));
+    CHECK_CLEAN(explore<write_twice_and_exit<large>>(2, 1));
+    CHECK_CLEAN(explore<write_twice_and_exit<large_on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<come_apart_at_once<large>>(1, 1));
+    CHECK_CLEAN(explore<come_apart_at_once<large_on_riscv>>(1, 1));
 }
 
 TEST_CASE("Where tables do not forbid writing and absence is remembered, the same holds")
 {
-    CHECK_CLEAN(explore<write_one_page<2, on_riscv>>(2));
-    CHECK_CLEAN(explore<write_and_exit<on_riscv>>(3));
-    CHECK_CLEAN(explore<exit_and_exit<on_riscv>>(3));
-    CHECK_CLEAN(explore<unmap_and_access<on_riscv>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<false, true, on_riscv>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<false, false, on_riscv>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<true, true, on_riscv>>(2));
-    CHECK_CLEAN(explore<fault_and_fault<true, false, on_riscv>>(2));
-    CHECK_CLEAN(explore<fault_and_fault_and_exit<true, on_riscv>>(2));
-    CHECK_CLEAN(explore<unmap_and_fault<on_riscv>>(2));
-    CHECK_CLEAN(explore<fork_and_write<on_riscv>>(2));
-    CHECK_CLEAN(explore<fork_and_write<on_riscv, false>>(2));
-    CHECK_CLEAN(explore<protect_under_writer<on_riscv>>(2));
-    CHECK_CLEAN(explore<unmap_under_reader<on_riscv>>(3));
-    CHECK_CLEAN(explore<unmap_under_visitor<on_riscv>>(2));
+    CHECK_CLEAN(explore<write_one_page<2, on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<write_and_exit<on_riscv>>(3, 1));
+    CHECK_CLEAN(explore<exit_and_exit<on_riscv>>(3, 1));
+    CHECK_CLEAN(explore<unmap_and_access<on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<false, true, on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<false, false, on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<true, true, on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault<true, false, on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fault_and_fault_and_exit<true, on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<unmap_and_fault<on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fork_and_write<on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<fork_and_write<on_riscv, false>>(2, 1));
+    CHECK_CLEAN(explore<protect_under_writer<on_riscv>>(2, 1));
+    CHECK_CLEAN(explore<unmap_under_reader<on_riscv>>(3, 1));
+    CHECK_CLEAN(explore<unmap_under_visitor<on_riscv>>(2, 1));
 }
 
 TEST_CASE("No frame is freed before every CPU that uses the space has forgotten it")
 {
-    CHECK_CLEAN(explore<unmap_under_reader<>>(3));
-    CHECK_CLEAN(explore<unmap_and_unmap>(3));
-    CHECK_CLEAN(explore<unmap_under_visitor<>>(2));
-    CHECK(explore<unmap_under_reader<without_calls>>(2).failure == "a frame is freed, and a CPU still reaches it");
-    CHECK(explore<unmap_under_visitor<without_calls>>(2).failure == "a frame is freed, and a CPU still reaches it");
-    const auto found = explore<fork_and_write<without_calls>>(2);
+    CHECK_CLEAN(explore<unmap_under_reader<>>(3, 1));
+    CHECK_CLEAN(explore<unmap_and_unmap>(3, 1));
+    CHECK_CLEAN(explore<unmap_under_visitor<>>(2, 1));
+    CHECK(explore<unmap_under_reader<without_calls>>(2, 1).failure == "a frame is freed, and a CPU still reaches it");
+    CHECK(explore<unmap_under_visitor<without_calls>>(2, 1).failure == "a frame is freed, and a CPU still reaches it");
+    const auto found = explore<fork_and_write<without_calls>>(2, 1);
     REQUIRE(found.failed());
-    CHECK(exploring<fork_and_write<without_calls>>().replay(found.schedule).failure == found.failure);
+    sim::explorer again{[] { return std::make_unique<fork_and_write<without_calls>>(); }};
+    CHECK(again.replay(found.schedule).failure == found.failure);
 }
 
 TEST_CASE("A CPU that lingers in a space reaches nothing of it after it has left, or was told to")
 {
-    CHECK_CLEAN(explore<end_and_leave<leaving::by_halt>>(3));
-    CHECK_CLEAN(explore<end_and_leave<leaving::for_another>>(3));
-    CHECK_CLEAN(explore<end_and_leave<leaving::when_told>>(3));
-    CHECK_CLEAN(explore<unmap_and_come_back<false>>(3));
-    CHECK_CLEAN(explore<unmap_and_come_back<true>>(3));
+    CHECK_CLEAN(explore<end_and_leave<leaving::by_halt>>(3, 1));
+    CHECK_CLEAN(explore<end_and_leave<leaving::for_another>>(3, 1));
+    CHECK_CLEAN(explore<end_and_leave<leaving::when_told>>(3, 1));
+    CHECK_CLEAN(explore<unmap_and_come_back<false>>(3, 1));
+    CHECK_CLEAN(explore<unmap_and_come_back<true>>(3, 1));
 }
 
 TEST_CASE("A page that was written is not read as it was before by who has been told")
 {
-    CHECK_CLEAN(explore<write_and_tell>(2));
+    CHECK_CLEAN(explore<write_and_tell>(2, 1));
 }
 
 TEST_CASE("A page behind the new end of a file is mapped nowhere once the file is smaller")
 {
-    CHECK_CLEAN(explore<shrink_and_access<true>>(2));
-    CHECK_CLEAN(explore<shrink_and_access<false>>(2));
-    CHECK_CLEAN(explore<shrink_and_fork>(2));
-    CHECK_CLEAN(explore<shrink_and_move>(2));
-    CHECK_CLEAN(explore<shrink_and_exit>(2));
+    CHECK_CLEAN(explore<shrink_and_access<true>>(2, 1));
+    CHECK_CLEAN(explore<shrink_and_access<false>>(2, 1));
+    CHECK_CLEAN(explore<shrink_and_fork>(2, 1));
+    CHECK_CLEAN(explore<shrink_and_move>(2, 1));
+    CHECK_CLEAN(explore<shrink_and_exit>(2, 1));
 }
 
 TEST_CASE("Counts and entries change in one step, or it shows")
 {
-    CHECK_CLEAN(explore<protect_under_writer<>>(2));
-    CHECK(explore<protect_under_writer<two_step_entries>>(2).failure == "a page was written and is not dirty");
-    CHECK(explore<exit_and_exit<two_step_counts>>(2).failed());
-    CHECK(explore<write_and_exit<two_step_counts>>(2).failed());
+    CHECK_CLEAN(explore<protect_under_writer<>>(2, 1));
+    CHECK(explore<protect_under_writer<two_step_entries>>(2, 1).failure == "a page was written and is not dirty");
+    CHECK(explore<exit_and_exit<two_step_counts>>(2, 1).failed());
+    CHECK(explore<write_and_exit<two_step_counts>>(2, 1).failed());
 }
 
 TEST_CASE("A CPU that loads a space sees a change of its tables or is told of it, and needs its fence for that")

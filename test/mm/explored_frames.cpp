@@ -10,11 +10,11 @@
 #include <exo/sim/explored_atomics.hpp>
 #include <exo/sim/explored_cpus.hpp>
 
+#include <exploring.hpp>
+
 using namespace exo;
 
 namespace {
-
-void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
 
 // Frames that CPU 0 has freed last, so that they lie in its cache.
 struct sharing_frames : sim::scenario {
@@ -91,25 +91,12 @@ struct block_and_frame : sharing_frames {
     }
 };
 
-template <class Scenario>
-sim::finding explore(unsigned interruptions)
-{
-    return sim::explorer{[] { return std::make_unique<Scenario>(); }}.explore(interruptions, 1);
-}
-
-#define CHECK_CLEAN(...)                              \
-    do {                                              \
-        const auto found_ = __VA_ARGS__;              \
-        INFO(found_.report());                        \
-        CHECK((!found_.failed() && found_.complete)); \
-    } while (false)
-
 } // namespace
 
 TEST_CASE("CPUs that empty each other's caches hand out each frame once, and lose none")
 {
-    CHECK_CLEAN(explore<one_each<2, 1>>(3));
-    CHECK_CLEAN(explore<one_each<2, 2>>(3));
-    CHECK_CLEAN(explore<one_each<3, 1>>(1));
-    CHECK_CLEAN(explore<block_and_frame>(2));
+    CHECK_CLEAN(explore<one_each<2, 1>>(3, 1));
+    CHECK_CLEAN(explore<one_each<2, 2>>(3, 1));
+    CHECK_CLEAN(explore<one_each<3, 1>>(1, 1));
+    CHECK_CLEAN(explore<block_and_frame>(2, 1));
 }

@@ -23,6 +23,7 @@
 #include <exo/sim/memory.hpp>
 #include <exo/sim/mmu.hpp>
 
+#include <exploring.hpp>
 #include <one_page_each.hpp>
 
 namespace explored_test {
@@ -34,7 +35,6 @@ using sim::explored_cpus;
 template <class Format>
 using mmu_for = sim::mmu<Format, sim::explored_atomic_ref>;
 
-inline void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
 inline void step(const char* what) { sim::explorer::here()->step(what); }
 
 // What the parts of a world are made of; a test weakens one of them, and must see it found.

@@ -2,31 +2,20 @@
 
 #include <doctest/doctest.h>
 
-#include <memory>
 #include <vector>
 
 #include <exo/sched/balancer.hpp>
 #include <exo/sched/change_notice.hpp>
 #include <exo/sched/doorbell.hpp>
 #include <exo/sim/explored_atomics.hpp>
-#include <exo/sim/explorer.hpp>
+
+#include <exploring.hpp>
 
 using namespace exo;
 
 namespace {
 
 using sim::explored_atomics;
-
-void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
-
-template <class Scenario>
-void check_clean(unsigned interruptions)
-{
-    sim::explorer explored{[] { return std::make_unique<Scenario>(); }};
-    const auto found = explored.explore(interruptions, 2);
-    INFO(found.report());
-    CHECK((!found.failed() && found.complete));
-}
 
 // Two make changes while the task ends: whoever sends a notice holds it until it is put away. Each change is seen by the
 // holder, or comes after the end; the task is given up once, and looked at by no holder after that.
@@ -131,16 +120,16 @@ struct claims : sim::scenario {
 
 TEST_CASE("explored: what a CPU is rung for it sees, or is interrupted for")
 {
-    check_clean<bells>(3);
+    CHECK_CLEAN(explore<bells>(3, 2));
 }
 
 TEST_CASE("explored: no change is missed, and what ended is given up once")
 {
-    check_clean<notices>(3);
-    check_clean<lasting_notices>(3);
+    CHECK_CLEAN(explore<notices>(3, 2));
+    CHECK_CLEAN(explore<lasting_notices>(3, 2));
 }
 
 TEST_CASE("explored: an idle CPU is claimed by one")
 {
-    check_clean<claims>(3);
+    CHECK_CLEAN(explore<claims>(3, 2));
 }

@@ -19,15 +19,14 @@
 #include <exo/sched/scheduler.hpp>
 #include <exo/sim/context.hpp>
 #include <exo/sim/explored_atomics.hpp>
-#include <exo/sim/explorer.hpp>
+
+#include <exploring.hpp>
 
 using namespace exo;
 
 namespace {
 
 using sim::explored_atomics;
-
-void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
 
 // Stacks of which each is in use by one CPU at a time.
 class watched_fibers {
@@ -276,24 +275,6 @@ public:
 };
 using world = basic_world<explored_machine>;
 using counters = world::scheduler::counters;
-
-// All schedules with few interruptions, and some with many.
-template <class Scenario>
-sim::finding explore(unsigned interruptions, unsigned late_stores)
-{
-    sim::explorer explored{[] { return std::make_unique<Scenario>(); }};
-    auto found = explored.explore(interruptions, late_stores);
-    if (const auto sampled = explored.sample(1, 1000); !found.failed() && sampled.failed())
-        return sampled;
-    return found;
-}
-
-#define CHECK_CLEAN(...)                              \
-    do {                                              \
-        const auto found_ = __VA_ARGS__;              \
-        INFO(found_.report());                        \
-        CHECK((!found_.failed() && found_.complete)); \
-    } while (false)
 
 // How often something happened in all runs of a scenario, and at most in one.
 struct tally {

@@ -1,13 +1,14 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
-#include <memory>
 #include <thread>
 #include <vector>
 
 #include <exo/sim/explored_atomics.hpp>
 #include <exo/sim/explored_cpus.hpp>
 #include <exo/sync/cross_calls.hpp>
+
+#include <exploring.hpp>
 #include <laws/ipi_laws.hpp>
 
 using namespace exo;
@@ -15,8 +16,6 @@ using namespace exo;
 namespace {
 
 using sim::explored_atomics;
-
-void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
 
 struct nobody_signalled {
     void signal(unsigned) noexcept {}
@@ -136,16 +135,6 @@ struct all_post : sim::scenario {
     explored_atomics::atomic<unsigned> done{};
 };
 
-template <class Scenario>
-void check_clean(unsigned interruptions)
-{
-    sim::explorer explored{[] { return std::make_unique<Scenario>(); }};
-    const auto found = explored.explore(interruptions, 1);
-    INFO(found.report());
-    CHECK(!found.failed());
-    CHECK(found.complete);
-}
-
 // A CPU for each host thread, which takes its interrupts when it looks.
 struct host_cpus {
     using state = bool;
@@ -165,13 +154,13 @@ struct host_cpus {
 
 TEST_CASE("explored: CPUs that call each other with interrupts off are served, each once and before the call returns")
 {
-    check_clean<all_call<2>>(2);
+    CHECK_CLEAN(explore<all_call<2>>(2, 1));
 }
 
 TEST_CASE("explored: a call that nobody waits for runs once, where it was posted to, whatever else is posted meanwhile")
 {
-    check_clean<all_post<2>>(2);
-    check_clean<all_post<3>>(1);
+    CHECK_CLEAN(explore<all_post<2>>(2, 1));
+    CHECK_CLEAN(explore<all_post<3>>(1, 1));
 }
 
 TEST_CASE("calls between CPUs keep the laws of an Ipi, and signal whom they call")

@@ -2,8 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <memory>
-
 #include <exo/sim/explored_atomics.hpp>
 #include <exo/sim/explored_cpus.hpp>
 #include <exo/sync/inbox.hpp>
@@ -12,32 +10,18 @@
 #include <exo/sync/spin_lock.hpp>
 #include <exo/sync/wait_queue.hpp>
 
+#include <exploring.hpp>
+
 using namespace exo;
 
 namespace {
 
 using sim::explored_atomics;
 
-void require(bool holds, const char* what) { sim::explorer::here()->require(holds, what); }
-
 // What must not go unnoticed.
 struct without_fences : explored_atomics {
     static void fence(std::memory_order) noexcept {}
 };
-
-template <class Scenario>
-sim::finding explore(unsigned interruptions, unsigned late_stores = 2)
-{
-    sim::explorer explored{[] { return std::make_unique<Scenario>(); }};
-    return explored.explore(interruptions, late_stores);
-}
-
-#define CHECK_CLEAN(...)                              \
-    do {                                              \
-        const auto found_ = __VA_ARGS__;              \
-        INFO(found_.report());                        \
-        CHECK((!found_.failed() && found_.complete)); \
-    } while (false)
 
 template <unsigned Threads>
 struct on_cpus : sim::scenario {
@@ -180,29 +164,29 @@ struct mail : on_cpus<3> {
 
 TEST_CASE("One thread at a time holds a lock, and all get it")
 {
-    CHECK_CLEAN(explore<spinning<2>>(3));
-    CHECK_CLEAN(explore<spinning<3>>(2));
-    CHECK_CLEAN(explore<sleeping<2, explored_atomics>>(3));
-    CHECK_CLEAN(explore<sleeping<3, explored_atomics>>(1));
+    CHECK_CLEAN(explore<spinning<2>>(3, 2));
+    CHECK_CLEAN(explore<spinning<3>>(2, 2));
+    CHECK_CLEAN(explore<sleeping<2, explored_atomics>>(3, 2));
+    CHECK_CLEAN(explore<sleeping<3, explored_atomics>>(1, 2));
 }
 
 TEST_CASE("No wake-up is lost, and the fences of a wait queue are what it takes")
 {
-    CHECK_CLEAN(explore<waiting<explored_atomics>>(3));
-    CHECK_CLEAN(explore<two_waiting>(1));
-    CHECK(explore<waiting<without_fences>>(3).failure.starts_with("nobody can go on"));
-    CHECK(explore<sleeping<2, without_fences>>(3).failure.starts_with("nobody can go on"));
+    CHECK_CLEAN(explore<waiting<explored_atomics>>(3, 2));
+    CHECK_CLEAN(explore<two_waiting>(1, 2));
+    CHECK(explore<waiting<without_fences>>(3, 2).failure.starts_with("nobody can go on"));
+    CHECK(explore<sleeping<2, without_fences>>(3, 2).failure.starts_with("nobody can go on"));
 }
 
 TEST_CASE("A sequence lock's readers see whole values, in the order of the writes")
 {
-    CHECK_CLEAN(explore<consistent_reads>(3));
+    CHECK_CLEAN(explore<consistent_reads>(3, 2));
 }
 
 TEST_CASE("An inbox loses no letter and no wake-up")
 {
-    CHECK_CLEAN(explore<mail<8, false>>(2));
-    CHECK_CLEAN(explore<mail<1, false>>(3)); // most take the exchange
-    CHECK_CLEAN(explore<mail<8, true>>(2));
-    CHECK_CLEAN(explore<mail<1, true>>(3));
+    CHECK_CLEAN(explore<mail<8, false>>(2, 2));
+    CHECK_CLEAN(explore<mail<1, false>>(3, 2)); // most take the exchange
+    CHECK_CLEAN(explore<mail<8, true>>(2, 2));
+    CHECK_CLEAN(explore<mail<1, true>>(3, 2));
 }
