@@ -47,7 +47,7 @@ void enable_machine_checks()
     if (capabilities & mcg_cap::has_control)
         write_msr(msr::mcg_control, ~std::uint64_t{0});
     for (std::uint32_t bank = 0; bank < (capabilities & mcg_cap::banks); ++bank) {
-        if (bank != 0 || found.family() != 6 || found.model() >= 0x1a) // there firmware has set it up
+        if (bank != 0 || found.family() != 6 || found.model() >= 0x1a) // else it is the firmware's
             write_msr(msr::mc0_control + 4 * bank, ~std::uint64_t{0});
         write_msr(msr::mc0_status + 4 * bank, 0);
     }

@@ -206,8 +206,7 @@ void stop_others_by(local_apic& apic) noexcept
 bool stop_if_panicking() noexcept
 {
     const unsigned by = reporter.load();
-    const unsigned self = way_to_others ? cpu_number() : 0;
-    if (by != nobody && by != self)
+    if (by != nobody && by != (way_to_others ? cpu_number() : 0))
         stop_for_report();
     return by != nobody;
 }
