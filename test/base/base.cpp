@@ -17,6 +17,7 @@
 #include <exo/base/range.hpp>
 #include <exo/base/ref.hpp>
 #include <exo/base/result.hpp>
+#include <exo/base/ring.hpp>
 #include <exo/base/static_vector.hpp>
 #include <exo/base/time.hpp>
 
@@ -118,10 +119,10 @@ TEST_CASE("a list keeps order under every kind of insertion and removal")
     CHECK(l.back() == nullptr);
     CHECK(l.pop_front() == nullptr);
     l.push_back(e[2]);
+    l.push_front(e[1]);
     l.push_front(e[0]);
-    l.insert_after(e[0], e[1]);
+    l.push_back(e[3]);
     l.push_back(e[4]);
-    l.insert_before(e[4], e[3]);
     CHECK(ids(l) == std::vector{0, 1, 2, 3, 4});
     CHECK(l.front() == &e[0]);
     CHECK(l.back() == &e[4]);
@@ -158,11 +159,7 @@ TEST_CASE("a list behaves as a deque does, under random use")
     std::deque<element*> model;
     for (int step = 0; step < 20'000; ++step) {
         element& e = all[random() % all.size()];
-        if (!model.empty() && random() % 8 == 0) {
-            l.rotate();
-            model.push_back(model.front());
-            model.pop_front();
-        } else if (e.hook.linked()) {
+        if (e.hook.linked()) {
             l.erase(e);
             model.erase(std::find(model.begin(), model.end(), &e));
         } else if (random() % 2) {
@@ -177,6 +174,54 @@ TEST_CASE("a list behaves as a deque does, under random use")
     }
     for (element* e : model)
         REQUIRE(l.pop_front() == e);
+}
+
+TEST_CASE("a ring behaves as a deque does, under random use")
+{
+    std::mt19937 random{1};
+    std::vector<element> all(50);
+    ring<element, &element::hook> r;
+    std::deque<element*> model;
+    for (int step = 0; step < 20'000; ++step) {
+        element& e = all[random() % all.size()];
+        if (!model.empty() && random() % 8 == 0) {
+            r.rotate();
+            model.push_back(model.front());
+            model.pop_front();
+        } else if (e.hook.linked()) {
+            r.erase(e);
+            model.erase(std::find(model.begin(), model.end(), &e));
+        } else if (const auto how = random() % 3; how == 0) {
+            r.push_back(e);
+            model.push_back(&e);
+        } else if (how == 1 || model.empty()) {
+            r.push_front(e);
+            model.push_front(&e);
+        } else {
+            const auto place = model.begin() + static_cast<std::ptrdiff_t>(random() % model.size());
+            r.insert_after(**place, e);
+            model.insert(place + 1, &e);
+        }
+        REQUIRE(r.empty() == model.empty());
+        REQUIRE(r.front() == (model.empty() ? nullptr : model.front()));
+        REQUIRE(r.back() == (model.empty() ? nullptr : model.back()));
+        std::deque<element*> visited;
+        const std::size_t stop = random() % 60;
+        const bool whole = r.visit([&](element& at) {
+            visited.push_back(&at);
+            return visited.size() <= stop;
+        });
+        REQUIRE(whole == (model.size() <= stop));
+        REQUIRE(std::equal(visited.begin(), visited.end(), model.begin()));
+        REQUIRE(visited.size() == std::min(model.size(), stop + 1));
+        // Between rounds the ring runs empty at times.
+        while (step % 2'000 == 1'999 && !model.empty()) {
+            r.erase(*model.back());
+            model.pop_back();
+        }
+    }
+    for (element* e : model)
+        r.erase(*e);
 }
 
 TEST_CASE("a static vector refuses what does not fit, and ends what it holds")

@@ -25,10 +25,15 @@ public:
 private:
     template <class T, list_hook T::*Hook>
     friend class list;
+    template <class T, list_hook T::*Hook>
+    friend class ring;
 
     list_hook* next_{};
     list_hook* previous_{};
 };
+
+template <class T, list_hook T::*Hook>
+class ring;
 
 template <class T, list_hook T::*Hook>
 class list {
@@ -79,17 +84,12 @@ public:
 
     void push_front(T& element) { link(element.*Hook, head_); }
     void push_back(T& element) { link(element.*Hook, *head_.previous_); }
-    void insert_after(T& position, T& element) { link(element.*Hook, position.*Hook); }
-    void insert_before(T& position, T& element) { link(element.*Hook, *(position.*Hook).previous_); }
 
     // `element` is on this list.
     void erase(T& element)
     {
-        list_hook& hook = element.*Hook;
-        EXO_CHECK(hook.linked());
-        hook.previous_->next_ = hook.next_;
-        hook.next_->previous_ = hook.previous_;
-        hook.next_ = hook.previous_ = nullptr;
+        EXO_CHECK((element.*Hook).linked());
+        unlink(element.*Hook);
     }
     [[nodiscard]] T* pop_front()
     {
@@ -97,20 +97,6 @@ public:
         if (element)
             erase(*element);
         return element;
-    }
-
-    // The first element becomes the last. The list is not empty.
-    void rotate()
-    {
-        EXO_CHECK(!empty());
-        list_hook& first = *head_.next_;
-        // The elements make a ring of their own, which the head enters after the first.
-        first.previous_ = head_.previous_;
-        head_.previous_->next_ = &first;
-        head_.previous_ = &first;
-        head_.next_ = first.next_;
-        first.next_->previous_ = &head_;
-        first.next_ = &head_;
     }
 
     // Moves every element of `other` to the end of this list, in order.
@@ -132,12 +118,20 @@ public:
     [[nodiscard]] iterator end() { return iterator{&head_}; }
 
 private:
+    friend class ring<T, Hook>;
+
     static T& owner(list_hook& hook)
     {
         // The offset of the hook in T, folded to a constant; any address aligned for T does to measure it from.
         constexpr std::uintptr_t anywhere = alignof(T);
         const auto offset = reinterpret_cast<std::uintptr_t>(&(reinterpret_cast<T*>(anywhere)->*Hook)) - anywhere;
         return *reinterpret_cast<T*>(reinterpret_cast<char*>(&hook) - offset);
+    }
+    static void unlink(list_hook& hook)
+    {
+        hook.previous_->next_ = hook.next_;
+        hook.next_->previous_ = hook.previous_;
+        hook.next_ = hook.previous_ = nullptr;
     }
     static void link(list_hook& hook, list_hook& after)
     {

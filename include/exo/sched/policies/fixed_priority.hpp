@@ -13,7 +13,7 @@
 #include <cstdint>
 
 #include <exo/base/check.hpp>
-#include <exo/base/list.hpp>
+#include <exo/base/ring.hpp>
 #include <exo/sched/policy.hpp>
 
 namespace exo::sched {
@@ -131,7 +131,7 @@ public:
     [[nodiscard]] std::uint32_t weight(const entity&) const noexcept { return default_weight; }
 
 private:
-    using queue = list<entity, &entity::hook_>;
+    using queue = ring<entity, &entity::hook_>;
     static constexpr unsigned word_bits = 64;
     static constexpr unsigned words = highest / word_bits + 1;
 
@@ -165,9 +165,8 @@ private:
         for (unsigned word = words; word-- > 0;) {
             for (std::uint64_t left = occupied_[word]; left != 0;) {
                 const unsigned index = highest_bit(left);
-                for (entity& e : level(word * word_bits + index))
-                    if (!visitor(e))
-                        return;
+                if (!level(word * word_bits + index).visit(visitor))
+                    return;
                 left &= ~(std::uint64_t{1} << index);
             }
         }
