@@ -51,7 +51,7 @@ public:
     using cpu_record = typename system_type::cpu_record;
 
     explicit kernel(P& platform)
-        : system_type{platform}, calls_{*this}, killer_{*this}, jobs_{*this}, console_output_{platform},
+        : system_type{platform}, killer_{*this}, jobs_{*this}, console_output_{platform},
           console_{this->parker(), console_output_, jobs_, this->terminals(), console_number},
           controlling_terminal_{this->terminals(), jobs_, controlling_terminal_number}, random_source_{*this},
           memory_devices_{random_source_}, scheduler_metrics_{this->scheduler().make_metrics_source()},

@@ -33,8 +33,8 @@ class call final : public fs::user_memory {
 public:
     using frame_type = typename System::frame;
 
-    call(System& s, proc::thread<System>& t, frame_type& f)
-        : system{s}, thread{t}, process{t.process()}, frame{f}, caller_{process}
+    call(proc::thread<System>& t, frame_type& f)
+        : system{t.system()}, thread{t}, process{t.process()}, frame{f}, caller_{process}
     {
     }
 

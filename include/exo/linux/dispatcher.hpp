@@ -47,8 +47,6 @@ consteval call_table<System> make_call_table()
 template <class System>
 class dispatcher {
 public:
-    explicit dispatcher(System& system) : system_{system} {}
-
     // Does what the frame of `thread` asks for. The result is in the frame; a call that a signal interrupted is noted
     // in the thread, for the delivery of signals on the way out to start again or not.
     void on_system_call(proc::thread<System>& thread, typename System::frame& frame)
@@ -57,11 +55,11 @@ public:
         thread.restart = proc::restart_kind::none;
         const call_handler<System> handler = table.find(n);
         if (!handler) [[unlikely]] {
-            log_unknown(n);
+            log_unknown(thread.system(), n);
             frame.rax = failure(posix::nosys);
             return;
         }
-        call<System> c{system_, thread, frame};
+        call<System> c{thread, frame};
         const registers arguments{frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9};
         const auto outcome = handler(c, arguments);
         if (outcome) [[likely]] {
@@ -94,7 +92,7 @@ private:
     }
 
     // Each name once.
-    void log_unknown(std::uint64_t n)
+    void log_unknown(System& system, std::uint64_t n)
     {
         const std::size_t slot = n < number_limit ? n : number_limit;
         const std::uint64_t bit = std::uint64_t{1} << (slot % 64);
@@ -102,12 +100,11 @@ private:
             return;
         const auto name = name_of(n);
         if (name.empty())
-            system_.log().line("system call ", n, " does not exist");
+            system.log().line("system call ", n, " does not exist");
         else
-            system_.log().line("system call ", name, " is not there");
+            system.log().line("system call ", name, " is not there");
     }
 
-    System& system_;
     std::atomic<std::uint64_t> logged_[number_limit / 64 + 1]{};
 };
 
