@@ -55,7 +55,7 @@ void enable_machine_checks()
 
 } // namespace
 
-const x86_64::cpu_features& features() noexcept
+[[gnu::hot]] const x86_64::cpu_features& features() noexcept
 {
     return found;
 }
@@ -70,7 +70,7 @@ cpu_block& boot_cpu() noexcept
     return first_cpu;
 }
 
-unsigned cpu_count() noexcept
+[[gnu::hot]] unsigned cpu_count() noexcept
 {
     return count_of_cpus;
 }

@@ -210,7 +210,7 @@ void overwrite_leftover_code(reference_kernel::frames_type& frames)
 extern "C" {
 
 // From traps.S: interrupts are off, before and after.
-void exo_on_trap(x86_64::trap_frame* frame)
+[[gnu::hot]] void exo_on_trap(x86_64::trap_frame* frame)
 {
     if (boot::features().smap)
         x86_64::forbid_user_access();
@@ -225,14 +225,14 @@ void exo_on_trap(x86_64::trap_frame* frame)
         exo_prepare_user_return(frame);
 }
 
-void exo_on_system_call(x86_64::trap_frame* frame)
+[[gnu::hot]] void exo_on_system_call(x86_64::trap_frame* frame)
 {
     x86_64::enable_interrupts();
     the_kernel->on_system_call(*frame);
     exo_prepare_user_return(frame);
 }
 
-void exo_prepare_user_return(x86_64::trap_frame* frame)
+[[gnu::hot]] void exo_prepare_user_return(x86_64::trap_frame* frame)
 {
     do {
         x86_64::enable_interrupts();

@@ -24,7 +24,7 @@ void copy_word(unsigned char* to, const unsigned char* from)
 
 extern "C" {
 
-void* memcpy(void* __restrict to, const void* __restrict from, std::size_t size)
+[[gnu::hot]] void* memcpy(void* __restrict to, const void* __restrict from, std::size_t size)
 {
     auto* t = static_cast<unsigned char*>(to);
     const auto* f = static_cast<const unsigned char*>(from);
@@ -60,7 +60,7 @@ void* memmove(void* to, const void* from, std::size_t size)
     return to;
 }
 
-void* memset(void* to, int value, std::size_t size)
+[[gnu::hot]] void* memset(void* to, int value, std::size_t size)
 {
     auto* t = static_cast<unsigned char*>(to);
     const std::uint64_t word = 0x0101'0101'0101'0101 * static_cast<unsigned char>(value);

@@ -56,7 +56,7 @@
     popq %rax
 .endm
 
-    .text
+    .section .text.hot, "ax", @progbits
 
 // One stub for each vector, 16 bytes apart: makes the stack look the same for all.
     .balign 16

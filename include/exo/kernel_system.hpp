@@ -131,7 +131,7 @@ class kernel_system {
         kernel_system& system;
 
         template <class Task>
-        void switching(Task& previous, Task& next, const sched::turn_start& begins) noexcept
+        [[gnu::hot]] void switching(Task& previous, Task& next, const sched::turn_start& begins) noexcept
         {
             if (static_cast<sched::deadline::entity&>(previous).take_overrun_signal()) [[unlikely]] {
                 thread_of(previous)->overran.store(true);
@@ -211,11 +211,11 @@ public:
     struct cpu_record : scheduler_type::timer {
         cpu_record() : scheduler_type::timer{&sample} {}
 
-        turn_ring turns;
         proc::cpu_time_split time_split;
         proc::processor_mode interrupted{};
         bool is_sampling{};
         kernel_system* system{};
+        turn_ring turns; // pages of it: what each switch reads is before it, side by side
 
     private:
         static instant sample(typename scheduler_type::timer& t, instant now) noexcept

@@ -20,7 +20,7 @@ public:
     ref_counted(const ref_counted&) = delete;
     ref_counted& operator=(const ref_counted&) = delete;
 
-    void acquire() const noexcept
+    [[gnu::hot]] void acquire() const noexcept
     {
         const auto before = count_.fetch_add(1, std::memory_order_relaxed);
         EXO_CHECK(before != 0);
@@ -35,7 +35,7 @@ public:
                 return true;
         return false;
     }
-    void release() const noexcept
+    [[gnu::hot]] void release() const noexcept
     {
         const auto before = count_.fetch_sub(1, std::memory_order_acq_rel);
         EXO_CHECK(before != 0);

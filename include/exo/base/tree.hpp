@@ -85,7 +85,7 @@ protected:
 
     // `hook` becomes the left or right child of `parent`, which has none there; the root when `parent` is null.
     template <class Summary = no_summary>
-    void link(tree_hook& hook, tree_hook* parent, bool to_left)
+    [[gnu::hot]] void link(tree_hook& hook, tree_hook* parent, bool to_left)
     {
         EXO_CHECK(!hook.linked());
         hook.parent_ = parent;
@@ -106,7 +106,7 @@ protected:
     }
 
     template <class Summary = no_summary>
-    void unlink(tree_hook& hook)
+    [[gnu::hot]] void unlink(tree_hook& hook)
     {
         EXO_CHECK(hook.linked());
         if (first_ == &hook)
@@ -211,7 +211,7 @@ private:
 
     // Restores heights, balance and summaries from `at` upward, as far as they change.
     template <class Summary>
-    void rebalance(tree_hook* at)
+    [[gnu::hot]] void rebalance(tree_hook* at)
     {
         for (; at; at = at->parent_) {
             const auto before = at->height_;
@@ -277,7 +277,7 @@ public:
     [[nodiscard]] static T* previous(T& element) { return owner(predecessor(&(element.*Hook))); }
 
     // `element` is in no tree by this hook.
-    void insert(T& element)
+    [[gnu::hot]] void insert(T& element)
     {
         decltype(auto) added = key(element);
         tree_hook* parent = last_;

@@ -58,7 +58,7 @@ public:
         zero_ = counter_();
     }
 
-    [[nodiscard]] instant now() const noexcept
+    [[nodiscard, gnu::hot]] instant now() const noexcept
     {
         return instant{begin_.nanoseconds() + rate_.nanoseconds(counter_() - zero_)};
     }

@@ -137,7 +137,7 @@ inline result<int> descriptor_table::install(ref<file> opened, bool close_on_exe
     }
 }
 
-inline result<ref<file>> descriptor_table::get(int descriptor) const
+[[gnu::hot]] inline result<ref<file>> descriptor_table::get(int descriptor) const
 {
     auto guard = lock_.lock(environment_.parker);
     if (const slot* s = find(descriptor))

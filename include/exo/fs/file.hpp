@@ -47,7 +47,7 @@ public:
     void set_non_blocking(bool on) noexcept { non_blocking_.store(on, std::memory_order_relaxed); }
 
     // At the file's position, which moves on by as much. Errors: bad_descriptor if it is not open for that.
-    [[nodiscard]] result<std::size_t> read(output& into)
+    [[nodiscard, gnu::hot]] result<std::size_t> read(output& into)
     {
         if (!readable())
             return fail(errors::bad_descriptor);
@@ -58,7 +58,7 @@ public:
         position_ += count;
         return count;
     }
-    [[nodiscard]] result<std::size_t> write(input& from)
+    [[nodiscard, gnu::hot]] result<std::size_t> write(input& from)
     {
         if (!writable())
             return fail(errors::bad_descriptor);

@@ -88,7 +88,7 @@ public:
         return opened;
     }
 
-    [[nodiscard]] result<std::size_t> take(output& into, bool non_blocking)
+    [[nodiscard, gnu::hot]] result<std::size_t> take(output& into, bool non_blocking)
     {
         if (into.remaining() == 0)
             return std::size_t{0};
@@ -111,7 +111,7 @@ public:
         }
     }
 
-    [[nodiscard]] result<std::size_t> give(input& from, bool non_blocking)
+    [[nodiscard, gnu::hot]] result<std::size_t> give(input& from, bool non_blocking)
     {
         std::size_t total = 0;
         const auto outcome = [&](const error_kind& kind) {
@@ -198,7 +198,7 @@ private:
     }
 
     // Something is held. Errors: those of `into`, if it took nothing.
-    result<std::size_t> take_locked(output& into)
+    [[gnu::hot]] result<std::size_t> take_locked(output& into)
     {
         std::size_t total = 0;
         while (held() != 0 && into.remaining() != 0) {
@@ -220,7 +220,7 @@ private:
     }
 
     // As much as there is room for. Errors: those of `from`, and out_of_memory, if nothing was stored.
-    result<std::size_t> give_locked(input& from)
+    [[gnu::hot]] result<std::size_t> give_locked(input& from)
     {
         std::size_t total = 0;
         while (room() != 0 && from.remaining() != 0) {
@@ -269,17 +269,17 @@ public:
         pipe_->attach(options);
     }
 
-    [[nodiscard]] bool has_position() const noexcept override { return false; }
+    [[nodiscard, gnu::hot]] bool has_position() const noexcept override { return false; }
     [[nodiscard]] poll_events poll(poll_table* table) override { return pipe_->poll(*this, table); }
     [[nodiscard]] result<> sync() override { return fail(errors::invalid_argument); }
     [[nodiscard]] pipe& between() const noexcept { return *pipe_; }
 
 private:
-    [[nodiscard]] result<std::size_t> do_read(std::uint64_t, output& into) override
+    [[nodiscard, gnu::hot]] result<std::size_t> do_read(std::uint64_t, output& into) override
     {
         return pipe_->take(into, non_blocking());
     }
-    [[nodiscard]] result<std::size_t> do_write(std::uint64_t, input& from) override
+    [[nodiscard, gnu::hot]] result<std::size_t> do_write(std::uint64_t, input& from) override
     {
         return pipe_->give(from, non_blocking());
     }

@@ -95,8 +95,8 @@ class user_output final : public fs::output {
 public:
     user_output(call<System>& c, user_addr to, std::size_t size) : call_{c}, to_{to}, size_{size} {}
 
-    [[nodiscard]] std::size_t remaining() const noexcept override { return size_; }
-    [[nodiscard]] result<std::size_t> put(std::span<const std::byte> bytes) override
+    [[nodiscard, gnu::hot]] std::size_t remaining() const noexcept override { return size_; }
+    [[nodiscard, gnu::hot]] result<std::size_t> put(std::span<const std::byte> bytes) override
     {
         const auto wanted = bytes.size() < size_ ? bytes.size() : size_;
         const auto copied = proc::copy_to_user(call_.system, to_, bytes.data(), wanted);
@@ -118,8 +118,8 @@ class user_input final : public fs::input {
 public:
     user_input(call<System>& c, user_addr from, std::size_t size) : call_{c}, from_{from}, size_{size} {}
 
-    [[nodiscard]] std::size_t remaining() const noexcept override { return size_; }
-    [[nodiscard]] result<std::size_t> get(std::span<std::byte> bytes) override
+    [[nodiscard, gnu::hot]] std::size_t remaining() const noexcept override { return size_; }
+    [[nodiscard, gnu::hot]] result<std::size_t> get(std::span<std::byte> bytes) override
     {
         const auto wanted = bytes.size() < size_ ? bytes.size() : size_;
         const auto copied = proc::copy_from_user(call_.system, bytes.data(), from_, wanted);

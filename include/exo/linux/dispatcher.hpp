@@ -49,7 +49,7 @@ class dispatcher {
 public:
     // Does what the frame of `thread` asks for. The result is in the frame; a call that a signal interrupted is noted
     // in the thread, for the delivery of signals on the way out to start again or not.
-    void on_system_call(proc::thread<System>& thread, typename System::frame& frame)
+    [[gnu::hot]] void on_system_call(proc::thread<System>& thread, typename System::frame& frame)
     {
         const std::uint64_t n = frame.rax;
         thread.restart = proc::restart_kind::none;

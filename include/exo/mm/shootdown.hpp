@@ -68,7 +68,7 @@ public:
     [[nodiscard]] std::uint64_t new_space() noexcept { return spaces_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
     // The calling CPU translates through `table`, the root of `space`, instead of what it had. Interrupts are off.
-    void load(phys_addr table, holders& space) noexcept
+    [[gnu::hot]] void load(phys_addr table, holders& space) noexcept
     {
         processor& p = here();
         p.lingers_ = false;
@@ -80,7 +80,7 @@ public:
         move_to(p, {table, id}, what, &space);
     }
     // Through the kernel's own root, if it was `space`'s. Interrupts are off.
-    void unload(holders& space) noexcept
+    [[gnu::hot]] void unload(holders& space) noexcept
     {
         processor& p = here();
         if (p.loaded_ == &space)
@@ -158,7 +158,7 @@ public:
 
     // When it returns, no CPU uses what `what` names, which `space` had in its tables before, nor will. Takes no lock;
     // may be called with interrupts off.
-    void flush(const invalidation& what, holders& space) noexcept
+    [[gnu::hot]] void flush(const invalidation& what, holders& space) noexcept
     {
         const auto saved = interrupts_.save_and_disable();
         here().metrics_.flushes[static_cast<unsigned>(what.kind())].add();
@@ -207,7 +207,8 @@ private:
     [[nodiscard]] bool uses_ids() const { return id_limit_ > 1; }
     [[nodiscard]] processor& here() { return processors_.local(sync::already_pinned{interrupts_, cpu_}); }
 
-    void move_to(processor& p, const hal::translation_root& root, hal::remembered what, holders* space) noexcept
+    [[gnu::hot]] void move_to(processor& p, const hal::translation_root& root, hal::remembered what,
+                              holders* space) noexcept
     {
         root_.load(root, what);
         if (p.loaded_)
@@ -215,7 +216,7 @@ private:
         p.loaded_ = space;
         p.id_ = root.id;
     }
-    void forget_here(const request& asked) noexcept
+    [[gnu::hot]] void forget_here(const request& asked) noexcept
     {
         processor& p = here();
         asked.what.apply(tlb_, p.id_);

@@ -105,7 +105,7 @@ public:
         visit(e, [&](auto& policy, auto& part) { policy.dequeue(part); });
     }
     void release(instant now) noexcept { (sched::release(get<Policies>(), now), ...); }
-    entity* pick(instant now) noexcept
+    [[gnu::hot]] entity* pick(instant now) noexcept
     {
         release(now);
         entity* next = nullptr;
@@ -227,7 +227,7 @@ private:
 
     // action(policy, entity of that policy) for the policy that `e` follows.
     template <class Self, class Entity, class Action>
-    static void visit_as(Self& self, Entity& e, Action action)
+    [[gnu::hot]] static void visit_as(Self& self, Entity& e, Action action)
     {
         const auto one = [&]<class P>(std::type_identity<P>) {
             if (e.index_ != index_of<P>)

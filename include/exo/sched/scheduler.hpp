@@ -278,7 +278,7 @@ public:
     }
 
     // Lets others of the same standing go first.
-    void yield() noexcept
+    [[gnu::hot]] void yield() noexcept
     {
         const state saved = interrupts_.save_and_disable();
         processor& p = here();
@@ -289,7 +289,7 @@ public:
 
     // hal::Parker.
     using thread = task*;
-    [[nodiscard]] task* current() const noexcept
+    [[nodiscard, gnu::hot]] task* current() const noexcept
     {
         const state saved = interrupts_.save_and_disable();
         task* t = here().current_;
@@ -297,7 +297,7 @@ public:
         return t;
     }
 
-    void park(instant deadline) noexcept
+    [[gnu::hot]] void park(instant deadline) noexcept
     {
         if constexpr (sync::locks_are_checked)
             sync::enforce(sync::misuse_by_sleeping(*this));
@@ -328,7 +328,7 @@ public:
     }
 
     // A thread that runs on another CPU is interrupted there if its interrupt_pending is set.
-    void unpark(task* t) noexcept
+    [[gnu::hot]] void unpark(task* t) noexcept
     {
         const state saved = interrupts_.save_and_disable();
         if (take_from_sleep(*t))
@@ -346,7 +346,7 @@ public:
 
     // hal::InterruptControl. restore() to enabled lets a thread that was woken meanwhile go first.
     [[nodiscard]] state save_and_disable() noexcept { return interrupts_.save_and_disable(); }
-    void restore(const state& saved) noexcept
+    [[gnu::hot]] void restore(const state& saved) noexcept
     {
         interrupts_.restore(saved);
         if (interrupts_.enabled())
@@ -396,7 +396,7 @@ public:
         else
             arm_for_turn(p);
     }
-    void on_kick() noexcept
+    [[gnu::hot]] void on_kick() noexcept
     {
         processor& p = here();
         const instant now = clock_.now();
@@ -409,7 +409,7 @@ public:
 
     // Switches if a better thread waits. No spin lock is held; interrupts are on, or off because the caller is about to
     // return from an interrupt that found them on, and has acknowledged it.
-    void preempt_if_needed() noexcept
+    [[gnu::hot]] void preempt_if_needed() noexcept
     {
         if (!here().need_switch_.load(std::memory_order_relaxed)) // of whatever CPU: it is only a hint
             return;
@@ -606,7 +606,7 @@ private:
         if (&there != &p && t.on_cpu_.load(std::memory_order_seq_cst))
             kick(p, there);
     }
-    void wake(processor& p, task& t) noexcept
+    [[gnu::hot]] void wake(processor& p, task& t) noexcept
     {
         const instant now = clock_.now();
         if constexpr (Recording::on)
@@ -614,11 +614,11 @@ private:
         send(p, t, now);
     }
     // A ready task goes to a CPU. Interrupts are off.
-    void send(processor& p, task& t, instant now) noexcept
+    [[gnu::hot]] void send(processor& p, task& t, instant now) noexcept
     {
         deliver(p, t, many() ? processors_[place_for(p, t, now)] : p, now);
     }
-    void deliver(processor& p, task& t, processor& to, instant now) noexcept
+    [[gnu::hot]] void deliver(processor& p, task& t, processor& to, instant now) noexcept
     {
         if (&to == &p) {
             t.cpu_.store(number(p), std::memory_order_relaxed);
@@ -661,7 +661,7 @@ private:
         if (pushed.was_empty)
             kick(p, to);
     }
-    void kick(processor& p, processor& to) noexcept
+    [[gnu::hot]] void kick(processor& p, processor& to) noexcept
     {
         if constexpr (hal::PollingIdle<Idle>) {
             if (to.bell_.ring()) {
@@ -672,7 +672,7 @@ private:
         p.metrics_.kicks.add();
         hooks_.kick(number(to));
     }
-    [[nodiscard]] unsigned place_for(processor& p, task& t, instant now) noexcept
+    [[nodiscard, gnu::hot]] unsigned place_for(processor& p, task& t, instant now) noexcept
     {
         const unsigned home = t.cpu();
         if (t.on_cpu_.load(std::memory_order_acquire))
@@ -704,7 +704,7 @@ private:
             send(p, t, now);
         return false;
     }
-    void admit(processor& p, task& t, instant now) noexcept
+    [[gnu::hot]] void admit(processor& p, task& t, instant now) noexcept
     {
         charge(p, now);
         if (p.turn_over_)
@@ -727,7 +727,7 @@ private:
     {
         drain_inbox(p, [&](task& t) { (void)accept(p, t, p.charged_until_); });
     }
-    void see_whether_it_preempts(processor& p, task& t) noexcept
+    [[gnu::hot]] void see_whether_it_preempts(processor& p, task& t) noexcept
     {
         const bool idle = p.current_ == &p.idle_;
         if (idle || p.queue_.preempts(t, *p.current_)) {
@@ -742,7 +742,7 @@ private:
     }
 
     // Into the queue; out of it, queued or running.
-    void join(processor& p, task& t, arrival how, instant now) noexcept
+    [[gnu::hot]] void join(processor& p, task& t, arrival how, instant now) noexcept
     {
         p.queue_.enqueue(t, how, now);
         t.queued_.store(true, std::memory_order_relaxed);
@@ -754,7 +754,7 @@ private:
         p.urgent_ += t.urgent_;
         p.displaced_ |= t.urgent_;
     }
-    void quit(processor& p, task& t) noexcept
+    [[gnu::hot]] void quit(processor& p, task& t) noexcept
     {
         p.queue_.dequeue(t);
         t.queued_.store(false, std::memory_order_relaxed);
@@ -995,7 +995,7 @@ private:
     }
     // Tells the others what this CPU runs, after that changed. Urgent threads that wait go where they can run; this CPU
     // asks for them when it might be the one.
-    void settle(processor& p) noexcept
+    [[gnu::hot]] void settle(processor& p) noexcept
     {
         const unsigned cpu = number(p);
         const bool idle = p.current_ == &p.idle_;
@@ -1120,7 +1120,7 @@ private:
     }
 
     // An interrupt that comes too early is harmless, so the hardware is touched only to have one earlier.
-    void arm_no_later(processor& p, instant deadline) noexcept
+    [[gnu::hot]] void arm_no_later(processor& p, instant deadline) noexcept
     {
         if (deadline < p.armed_) {
             p.armed_ = deadline;
@@ -1128,7 +1128,7 @@ private:
             deadline_timer_.arm(deadline);
         }
     }
-    void arm_for_turn(processor& p) noexcept
+    [[gnu::hot]] void arm_for_turn(processor& p) noexcept
     {
         if (p.current_ != &p.idle_)
             arm_no_later(p, p.queue_.turn_ends(*p.current_, p.charged_until_));
@@ -1136,7 +1136,7 @@ private:
         arm_no_later(p, p.opens_);
     }
 
-    void charge(processor& p, instant now) noexcept
+    [[gnu::hot]] void charge(processor& p, instant now) noexcept
     {
         task& t = *p.current_;
         const duration ran = now - p.charged_until_;
@@ -1147,7 +1147,7 @@ private:
     }
 
     // The current thread stays ready, and the best one continues.
-    void reschedule(processor& p, departure why) noexcept
+    [[gnu::hot]] void reschedule(processor& p, departure why) noexcept
     {
         charge(p, clock_.now());
         accept_mail(p);
@@ -1170,7 +1170,7 @@ private:
         switch_to_next(p, why == departure::yielded);
     }
     // The current thread parks or ends.
-    void leave(processor& p) noexcept
+    [[gnu::hot]] void leave(processor& p) noexcept
     {
         charge(p, clock_.now());
         quit(p, *p.current_);
@@ -1179,7 +1179,7 @@ private:
     }
 
     // The current thread is queued, parked, ended or idle. Returns when it is picked again.
-    void switch_to_next(processor& p, bool voluntary) noexcept
+    [[gnu::hot]] void switch_to_next(processor& p, bool voluntary) noexcept
     {
         task* previous = p.current_;
         if (many()) // of several that come back at once
@@ -1242,7 +1242,7 @@ private:
         p.metrics_.greatest_switch_time.record(took);
     }
     // On the new stack.
-    void finish_switch() noexcept
+    [[gnu::hot]] void finish_switch() noexcept
     {
         processor& p = here();
         if constexpr (Recording::on)

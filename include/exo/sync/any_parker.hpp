@@ -51,13 +51,19 @@ class parker_adapter final : public any_parker {
 public:
     parker_adapter(P& parker, I& interrupts) : parker_{parker}, interrupts_{interrupts} {}
 
-    thread current() const noexcept override { return parker_.current(); }
-    void park(instant deadline) noexcept override { parker_.park(deadline); }
-    void unpark(const thread& t) noexcept override { parker_.unpark(static_cast<typename P::thread>(t)); }
-    bool interrupted() const noexcept override { return parker_.interrupted(); }
+    [[gnu::hot]] thread current() const noexcept override { return parker_.current(); }
+    [[gnu::hot]] void park(instant deadline) noexcept override { parker_.park(deadline); }
+    [[gnu::hot]] void unpark(const thread& t) noexcept override { parker_.unpark(static_cast<typename P::thread>(t)); }
+    [[gnu::hot]] bool interrupted() const noexcept override { return parker_.interrupted(); }
     instant now() const noexcept override { return parker_.now(); }
-    state save_and_disable() noexcept override { return static_cast<state>(interrupts_.save_and_disable()); }
-    void restore(const state& saved) noexcept override { interrupts_.restore(static_cast<typename I::state>(saved)); }
+    [[gnu::hot]] state save_and_disable() noexcept override
+    {
+        return static_cast<state>(interrupts_.save_and_disable());
+    }
+    [[gnu::hot]] void restore(const state& saved) noexcept override
+    {
+        interrupts_.restore(static_cast<typename I::state>(saved));
+    }
     bool enabled() noexcept override { return interrupts_.enabled(); }
     sync::held_locks* held_spin_locks() noexcept override { return sync::held_spin_locks(interrupts_); }
     sync::held_locks* held_sleeping_locks() noexcept override { return sync::held_sleeping_locks(parker_); }

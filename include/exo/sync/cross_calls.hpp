@@ -90,7 +90,7 @@ public:
     }
 
     // Runs what is called for here. With interrupts off.
-    void serve() noexcept
+    [[gnu::hot]] void serve() noexcept
     {
         processor& here = processors_[cpu_.current_cpu()];
         here.posted_.drain([](posted& call) { call.function_(call); });

@@ -26,7 +26,7 @@ public:
         guard& operator=(guard&&) = delete;
         ~guard() { unlock(); }
 
-        void unlock() noexcept
+        [[gnu::hot]] void unlock() noexcept
         {
             if (auto* m = std::exchange(mutex_, nullptr))
                 m->release(*parker_);
@@ -52,7 +52,7 @@ public:
     [[nodiscard]] bool held() const noexcept { return held_.load(std::memory_order_relaxed); }
 
 private:
-    guard take(any_parker& parker, bool beside)
+    [[gnu::hot]] guard take(any_parker& parker, bool beside)
     {
         [[maybe_unused]] auto attempt = observer_.acquiring(parker, Rank, beside);
         if (!try_acquire()) {

@@ -36,7 +36,7 @@ public:
         guard& operator=(guard&&) = delete;
         ~guard() { unlock(); }
 
-        void unlock() noexcept
+        [[gnu::hot]] void unlock() noexcept
         {
             if (auto* lock = std::exchange(lock_, nullptr)) {
                 lock->release(*interrupts_);
@@ -73,7 +73,7 @@ public:
     }
 
 private:
-    guard take(Interrupts& interrupts, bool beside) noexcept
+    [[gnu::hot]] guard take(Interrupts& interrupts, bool beside) noexcept
     {
         const auto saved = interrupts.save_and_disable();
         [[maybe_unused]] auto attempt = observer_.acquiring(interrupts, Rank, beside);

@@ -54,7 +54,7 @@ public:
         return sleep(parker, condition, deadline, true);
     }
 
-    void wake_one(any_parker& parker) noexcept
+    [[gnu::hot]] void wake_one(any_parker& parker) noexcept
     {
         if (!maybe_waiting())
             return;
@@ -62,7 +62,7 @@ public:
         wake_next(parker);
     }
 
-    void wake_all(any_parker& parker) noexcept
+    [[gnu::hot]] void wake_all(any_parker& parker) noexcept
     {
         if (!maybe_waiting())
             return;
@@ -71,7 +71,7 @@ public:
             wake(parker, w);
     }
 
-    void add(any_parker& parker, waiter& w) noexcept
+    [[gnu::hot]] void add(any_parker& parker, waiter& w) noexcept
     {
         auto guard = lock_.lock(parker);
         w.thread = parker.current();
@@ -79,7 +79,7 @@ public:
         waiters_.push_back(w);
         count_.fetch_add(1, std::memory_order_seq_cst);
     }
-    void remove(any_parker& parker, waiter& w) noexcept
+    [[gnu::hot]] void remove(any_parker& parker, waiter& w) noexcept
     {
         auto guard = lock_.lock(parker);
         waiters_.erase(w);
@@ -106,7 +106,7 @@ private:
         }
     }
     // `w` is about to look at the condition: a wake-up from now on is a new one.
-    void look_again(any_parker& parker, waiter& w) noexcept
+    [[gnu::hot]] void look_again(any_parker& parker, waiter& w) noexcept
     {
         if (!w.woken.load(std::memory_order_relaxed))
             return;

@@ -329,7 +329,7 @@ private:
     static constexpr std::uint64_t bit(std::size_t lane) { return std::uint64_t{1} << lane; }
 
     // Behind all that are due at the same time.
-    void place(entity& e)
+    [[gnu::hot]] void place(entity& e)
     {
         e.since_ = ++placed_;
         if (e.parameters_.request == quantum) {
@@ -343,7 +343,7 @@ private:
         }
         tree_.insert(e);
     }
-    void displace(entity& e)
+    [[gnu::hot]] void displace(entity& e)
     {
         if (e.tree_hook_.linked()) {
             tree_.erase(e);
