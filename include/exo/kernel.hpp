@@ -93,7 +93,7 @@ public:
 
     // Entry points; see platform.hpp.
 
-    void on_system_call(frame& f)
+    [[gnu::hot]] void on_system_call(frame& f)
     {
         this->keep_memory_free();
         calls_.on_system_call(this->current_thread(), f);
@@ -113,7 +113,7 @@ public:
     {
         proc::raise_fault(this->current_thread(), proc::signal_of_fault(what, f.rip));
     }
-    void on_return_to_user(frame& f)
+    [[gnu::hot]] void on_return_to_user(frame& f)
     {
         thread_type& t = this->current_thread();
         if constexpr (sync::locks_are_checked)
@@ -124,7 +124,7 @@ public:
         if (t.displaced.load(std::memory_order_relaxed)) [[unlikely]]
             linux_abi::resume_sequence(t, f);
     }
-    [[nodiscard]] bool return_work_pending() noexcept
+    [[nodiscard, gnu::hot]] bool return_work_pending() noexcept
     {
         const thread_type& t = this->current_thread();
         return t.task.interrupt_pending.load(std::memory_order_acquire) || t.displaced.load(std::memory_order_relaxed);
